@@ -1,0 +1,1 @@
+//! HTTP: routes, versions, status codes, hijack, configuration, start-up

@@ -1,0 +1,1 @@
+//! Tar stream to directory tree and back

@@ -1,0 +1,1 @@
+//! OCI data without I/O: digests, references, images, the runtime spec

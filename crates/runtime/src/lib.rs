@@ -1,0 +1,1 @@
+//! The OCI runtime: a bundle becomes a process

@@ -1,0 +1,3 @@
+//! The wire protocol to a supervisor, and the daemon's handle on it.
+
+pub mod protocol;

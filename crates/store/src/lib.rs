@@ -1,0 +1,1 @@
+//! All bytes under the data root: blobs, snapshots, names, leases, reclaim

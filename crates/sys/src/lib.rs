@@ -1,0 +1,1 @@
+//! Linux as owned values: the only crate with unsafe

@@ -1,0 +1,1 @@
+//! Throw-away daemons, images and namespaces for tests

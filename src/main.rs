@@ -1,0 +1,2 @@
+//! `wharf`: one binary, one role per call.
+fn main() {}
