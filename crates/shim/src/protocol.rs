@@ -51,7 +51,7 @@ pub enum LogConfig {
         /// Extra attributes of every line (from labels, env, tag), already chosen by the daemon.
         attrs: std::collections::BTreeMap<String, String>,
     },
-    /// Length-prefixed binary entries, see `supervisor::log::local`.
+    /// Length-prefixed binary entries, see [`crate::log`].
     Local { path: PathBuf, max_size: Option<u64>, max_file: u32 },
     /// Nothing is kept.
     None,
