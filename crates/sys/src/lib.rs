@@ -1,1 +1,11 @@
 //! Linux as owned values: the only crate with unsafe
+
+pub mod epoll;
+pub mod pidfd;
+pub mod pipe;
+pub mod pty;
+pub mod root;
+pub mod signal;
+pub mod socket;
+pub mod time;
+pub mod xattr;
