@@ -1,0 +1,1 @@
+//! A container's file system as a tar stream.

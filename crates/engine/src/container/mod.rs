@@ -1,0 +1,30 @@
+//! Containers: one state enum and one driver task each, one file per verb.
+
+pub mod archive;
+pub mod attach;
+pub mod changes;
+pub mod commit;
+pub mod create;
+pub mod driver;
+pub mod export;
+pub mod index;
+pub mod inspect;
+pub mod kill;
+pub mod list;
+pub mod logs;
+pub mod pause;
+pub mod prune;
+pub mod record;
+pub mod remove;
+pub mod rename;
+pub mod restart;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod stats;
+pub mod stop;
+pub mod top;
+pub mod update;
+pub mod validate;
+pub mod wait;
+pub mod warnings;

@@ -1,0 +1,1 @@
+//! What a client may ask for at create, checked with the messages clients know.

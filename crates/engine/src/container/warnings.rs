@@ -1,0 +1,1 @@
+//! What create and update warn about.

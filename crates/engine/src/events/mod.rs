@@ -1,0 +1,1 @@
+//! What happened: numbered, kept across restarts, replayed for those who ask.

@@ -1,0 +1,1 @@
+//! Processes that join a running container.

@@ -1,0 +1,1 @@
+//! Images: loading, saving, naming, removing.

@@ -1,0 +1,1 @@
+//! Networks, as documents so far: the three that are always there.

@@ -1,0 +1,1 @@
+//! What an opening engine makes of what it finds.

@@ -1,0 +1,1 @@
+//! The containers' durable records.

@@ -1,0 +1,1 @@
+//! The engine about itself and its host.
