@@ -1,4 +1,9 @@
 //! The wire protocol to a supervisor, and the daemon's handle on it.
 
+pub mod handle;
 pub mod log;
 pub mod protocol;
+mod wire;
+
+pub use handle::{Descriptors, Events, Handle, HandleError, Launched};
+pub use wire::{WireError, receive, send};

@@ -65,7 +65,9 @@ pub enum RestartPolicy {
     Always,
     UnlessStopped,
     /// `maximum_retry_count` 0 means no limit.
-    OnFailure { maximum_retry_count: u32 },
+    OnFailure {
+        maximum_retry_count: u32,
+    },
 }
 
 /// How an attached connection carries the streams.
@@ -121,7 +123,7 @@ pub enum Request {
     StopIntended,
     /// The restart policy changed.
     UpdateRestart { restart: RestartPolicy },
-    /// Answered by [`Answer::Status`] with descriptors: the root file system's mount, the init's pidfd.
+    /// Answered by [`Answer::Status`] with descriptors.
     Status,
 }
 
@@ -129,13 +131,38 @@ pub enum Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
-    Hello { version: u32 },
+    Hello {
+        version: u32,
+    },
     Done,
-    /// For the container itself (`Launch`) two descriptors come along: pidfd of the process, and the root
-    /// file system's mount.
-    Started { pid: i32, started_at: Timestamp },
+    /// For the container itself (`Launch`) the descriptors named come along, in this order.
+    Started {
+        pid: i32,
+        started_at: Timestamp,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        descriptors: Vec<Carried>,
+    },
     Status(Box<Status>),
     Failed(Failure),
+}
+
+/// What a descriptor beside an answer is. A daemon keeps them, so that a supervisor that was killed can be
+/// replaced by one that adopts its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carried {
+    /// The container's first process.
+    Pidfd,
+    /// The mount of the root file system.
+    Root,
+    /// Where its standard input is written (no terminal, input open).
+    Stdin,
+    /// Where its standard output is read (no terminal).
+    Stdout,
+    /// Where its standard error is read (no terminal).
+    Stderr,
+    /// The master side of its terminal.
+    Terminal,
 }
 
 /// Why something could not be done.
@@ -169,6 +196,9 @@ pub struct Status {
     pub last_exit: Option<Exit>,
     /// Execs that still run: (id, pid).
     pub execs: Vec<(String, i32)>,
+    /// The descriptors that come along, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<Carried>,
 }
 
 /// Where the container's process is in its life.
@@ -177,9 +207,14 @@ pub struct Status {
 pub enum Phase {
     /// Launch was not asked for yet.
     Created,
-    Running { pid: i32, started_at: Timestamp },
+    Running {
+        pid: i32,
+        started_at: Timestamp,
+    },
     /// Waiting for the policy's back-off to pass.
-    Restarting { until: Timestamp },
+    Restarting {
+        until: Timestamp,
+    },
     /// Ended for good; the supervisor is about to end too.
     Ended,
 }
@@ -204,18 +239,39 @@ pub struct Timestamp(pub i64);
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The container's process was executed (again).
-    Started { pid: i32, started_at: Timestamp, restart_count: u32 },
+    Started {
+        pid: i32,
+        started_at: Timestamp,
+        restart_count: u32,
+    },
     /// It ended. `restart_in_ms`: the policy starts it again after that long.
-    Exited { exit: Exit, restart_in_ms: Option<u64>, restart_count: u32 },
+    Exited {
+        exit: Exit,
+        restart_in_ms: Option<u64>,
+        restart_count: u32,
+    },
     /// A restart by the policy failed; treated as an end with code 128 and this message.
-    RestartFailed { failure: Failure, restart_in_ms: Option<u64>, restart_count: u32 },
+    RestartFailed {
+        failure: Failure,
+        restart_in_ms: Option<u64>,
+        restart_count: u32,
+    },
     /// The kernel killed a process of the container for memory.
-    Oom { at: Timestamp },
-    ExecExited { id: String, exit: Exit },
+    Oom {
+        at: Timestamp,
+    },
+    ExecExited {
+        id: String,
+        exit: Exit,
+    },
     /// A client typed its detach keys (`exec`: of that exec's streams).
-    Detached { exec: Option<String> },
+    Detached {
+        exec: Option<String>,
+    },
     /// Log lines were dropped (a full disk).
-    LogDropped { lines: u64 },
+    LogDropped {
+        lines: u64,
+    },
 }
 
 /// A frame from the daemon.

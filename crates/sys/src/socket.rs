@@ -120,6 +120,12 @@ pub fn peer(connection: impl AsFd) -> io::Result<Peer> {
     })
 }
 
+/// Makes room for messages of up to `bytes`, as far as the kernel's `wmem_max` allows; the default buffer
+/// takes messages of about 200 KiB.
+pub fn allow_messages_of(socket: impl AsFd, bytes: usize) {
+    let _smaller_messages_still_pass = sockopt::set_socket_send_buffer_size(socket, bytes);
+}
+
 /// Sends one message with descriptors, never blocking and never raising `SIGPIPE`.
 ///
 /// # Errors

@@ -1,0 +1,437 @@
+//! The daemon's end of a supervisor: asks, waits for answers, passes events on.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use wharf_oci::runtime::Process;
+use wharf_sys::pidfd::PidFd;
+use wharf_sys::socket::{self, Kind};
+
+use crate::protocol::{
+    Answer, Attach, Carried, Event, Failure, MAX_FRAME, PROTOCOL_VERSION, Request, RequestFrame,
+    RestartPolicy, Status, SupervisorConfig, SupervisorFrame, Timestamp,
+};
+use crate::wire::{self, WireError};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long starting a process may take: hooks and slow disks are in it.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+/// The name under which a bundle keeps its supervisor's configuration.
+pub const CONFIG_FILE: &str = "supervisor.json";
+
+/// What a supervisor says unasked, in order. The channel closes when the supervisor is gone.
+pub type Events = mpsc::UnboundedReceiver<Event>;
+
+/// Why a supervisor did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// No process could be made.
+    #[error("start supervisor: {0}")]
+    Spawn(io::Error),
+    /// The bundle's `supervisor.json` could not be written.
+    #[error("write {path}: {source}")]
+    Config { path: PathBuf, source: io::Error },
+    /// Nobody answers at the socket.
+    #[error("connect to supervisor at {path}: {source}")]
+    Connect { path: PathBuf, source: io::Error },
+    /// The connection broke while asking.
+    #[error("talk to supervisor: {0}")]
+    Wire(#[from] WireError),
+    /// The supervisor ended before it answered.
+    #[error("supervisor ended before it answered {request}")]
+    Gone { request: &'static str },
+    /// It did not answer in time.
+    #[error("supervisor did not answer {request} within {seconds} s", seconds = .after.as_secs())]
+    Timeout { request: &'static str, after: Duration },
+    /// It answered something that is no answer to this request.
+    #[error("supervisor answered {request} with {answer}")]
+    Unexpected { request: &'static str, answer: String },
+    /// It tried and failed; the text is for the user.
+    #[error("{}", .0.message)]
+    Failed(Failure),
+}
+
+/// The descriptors that came with an answer.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    /// The container's first process.
+    pub pidfd: Option<OwnedFd>,
+    /// The mount of its root file system.
+    pub root: Option<OwnedFd>,
+    /// The supervisor's ends of its streams, as the adoption by a new supervisor takes them.
+    pub stdio: Vec<(Carried, OwnedFd)>,
+}
+
+impl Descriptors {
+    fn sort(kinds: &[Carried], descriptors: Vec<OwnedFd>) -> Self {
+        let mut sorted = Self::default();
+        for (kind, fd) in kinds.iter().zip(descriptors) {
+            match kind {
+                Carried::Pidfd => sorted.pidfd = Some(fd),
+                Carried::Root => sorted.root = Some(fd),
+                other => sorted.stdio.push((*other, fd)),
+            }
+        }
+        sorted
+    }
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its pid in the host's namespace.
+    pub pid: i32,
+    /// When it was executed.
+    pub started_at: Timestamp,
+    /// Empty for an exec.
+    pub descriptors: Descriptors,
+}
+
+/// A connection to one supervisor. Clones share it. The supervisor does not mind when they go.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Owner>);
+
+/// Ends the reading task with the last handle, unless it has a child to reap.
+#[derive(Debug)]
+struct Owner {
+    connection: Arc<Connection>,
+    reader: Option<tokio::task::AbortHandle>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
+    }
+}
+
+type Reply = (Answer, Vec<OwnedFd>);
+
+#[derive(Debug)]
+struct Connection {
+    /// A message socket; the stream type is only what makes it wait.
+    socket: UnixStream,
+    next: AtomicU64,
+    /// Who waits for which answer; `None` once the supervisor is gone.
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>,
+}
+
+impl Handle {
+    /// Writes the bundle's `supervisor.json` and starts a supervisor for it from `executable` (a descriptor
+    /// of this program's file). `root`: the detached mount of the root file system, where the kernel can
+    /// clone one. Blocks for some hundred microseconds, so belongs on a blocking thread of a tokio runtime.
+    ///
+    /// # Errors
+    /// [`HandleError::Config`] and [`HandleError::Spawn`].
+    pub fn spawn(
+        executable: BorrowedFd<'_>,
+        config: &SupervisorConfig,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<(Self, Events), HandleError> {
+        write_config(config)?;
+        let (ours, theirs) = socket::pair(Kind::Messages).map_err(HandleError::Spawn)?;
+        let arguments = ["wharf".into(), "supervisor".into(), config.bundle.clone().into_os_string()];
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(root);
+        Self::start(executable, &arguments, &descriptors, ours)
+    }
+
+    /// Starts a supervisor that takes over a running container whose supervisor was killed, with the
+    /// descriptors that [`Handle::launch`] or [`Handle::status`] had given.
+    ///
+    /// # Errors
+    /// [`HandleError::Config`] and [`HandleError::Spawn`].
+    pub fn adopt(
+        executable: BorrowedFd<'_>,
+        config: &SupervisorConfig,
+        descriptors: &Descriptors,
+    ) -> Result<(Self, Events), HandleError> {
+        write_config(config)?;
+        let (ours, theirs) = socket::pair(Kind::Messages).map_err(HandleError::Spawn)?;
+        let mut kinds = Vec::new();
+        let mut passed = vec![theirs.as_fd()];
+        let single = [(Carried::Pidfd, &descriptors.pidfd), (Carried::Root, &descriptors.root)];
+        let single = single.into_iter().filter_map(|(kind, fd)| fd.as_ref().map(|fd| (kind, fd)));
+        for (kind, fd) in single.chain(descriptors.stdio.iter().map(|(kind, fd)| (*kind, fd))) {
+            kinds.push(kind);
+            passed.push(fd.as_fd());
+        }
+        let kinds = serde_json::to_string(&kinds).map_err(WireError::Malformed)?;
+        let arguments = [
+            "wharf".into(),
+            "supervisor".into(),
+            "--adopt".into(),
+            OsString::from(kinds),
+            config.bundle.clone().into_os_string(),
+        ];
+        Self::start(executable, &arguments, &passed, ours)
+    }
+
+    fn start(
+        executable: BorrowedFd<'_>,
+        arguments: &[OsString],
+        descriptors: &[BorrowedFd<'_>],
+        ours: OwnedFd,
+    ) -> Result<(Self, Events), HandleError> {
+        let child =
+            wharf_sys::spawn::spawn(executable, arguments, descriptors).map_err(HandleError::Spawn)?;
+        Self::over(ours, Some(child)).map_err(HandleError::Spawn)
+    }
+
+    /// Connects to the supervisor that listens at `path` (`exec-root/c/ID`); ask it with
+    /// [`Handle::hello`] before anything else.
+    ///
+    /// # Errors
+    /// [`HandleError::Connect`]: it is gone, its end is in the container's journal.
+    pub fn connect(path: &Path) -> Result<(Self, Events), HandleError> {
+        let failed = |source| HandleError::Connect { path: path.to_owned(), source };
+        Self::over(socket::connect(path, Kind::Messages).map_err(failed)?, None).map_err(failed)
+    }
+
+    fn over(socket: OwnedFd, child: Option<PidFd>) -> io::Result<(Self, Events)> {
+        socket::allow_messages_of(&socket, MAX_FRAME);
+        wharf_sys::pipe::set_nonblocking(&socket)?;
+        let connection = Arc::new(Connection {
+            socket: UnixStream::from_std(socket.into())?,
+            next: AtomicU64::new(1),
+            waiting: Mutex::new(Some(HashMap::new())),
+        });
+        let (events, receiver) = mpsc::unbounded_channel();
+        let has_child = child.is_some();
+        let reader = tokio::spawn(Arc::clone(&connection).read(events, child)).abort_handle();
+        let reader = (!has_child).then_some(reader);
+        Ok((Self(Arc::new(Owner { connection, reader })), receiver))
+    }
+
+    /// Asks which version of the protocol the supervisor speaks.
+    ///
+    /// # Errors
+    /// All of [`HandleError`] but the first three, as every request.
+    pub async fn hello(&self) -> Result<u32, HandleError> {
+        match self.ask("hello", Request::Hello { version: PROTOCOL_VERSION }, None, PATIENCE).await? {
+            (Answer::Hello { version }, _) => Ok(version),
+            (other, _) => Err(unexpected("hello", &other)),
+        }
+    }
+
+    /// Starts the container's process. After [`HandleError::Failed`] the supervisor has undone everything
+    /// and ends.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn launch(&self) -> Result<Launched, HandleError> {
+        launched("launch", self.ask("launch", Request::Launch, None, START_PATIENCE).await?)
+    }
+
+    /// Connects a client to the container's streams; its connection belongs to the supervisor from then on.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn attach(&self, attach: Attach, connection: OwnedFd) -> Result<(), HandleError> {
+        self.done("attach", Request::Attach(attach), Some(connection)).await
+    }
+
+    /// Runs one more process in the container. Its end comes as [`Event::ExecExited`].
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn exec(
+        &self,
+        id: String,
+        process: Process,
+        open_stdin: bool,
+        attach: Option<(Attach, OwnedFd)>,
+    ) -> Result<Launched, HandleError> {
+        let (attach, connection) = attach.unzip();
+        let request = Request::Exec { id, process: Box::new(process), open_stdin, attach };
+        launched("exec", self.ask("exec", request, connection, START_PATIENCE).await?)
+    }
+
+    /// Sets the size of the container's terminal, or of the exec's named.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn resize(&self, exec: Option<String>, height: u16, width: u16) -> Result<(), HandleError> {
+        self.done("resize", Request::Resize { exec, height, width }, None).await
+    }
+
+    /// Sends a signal to the container's first process, or to the exec named.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn signal(&self, exec: Option<String>, signal: i32) -> Result<(), HandleError> {
+        self.done("signal", Request::Signal { exec, signal }, None).await
+    }
+
+    /// Kills every process of the container.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn kill_all(&self) -> Result<(), HandleError> {
+        self.done("kill-all", Request::KillAll, None).await
+    }
+
+    /// Says that a person asked for the stop, so the restart policy rests. A container that waits for its
+    /// restart ends at once.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn stop_intended(&self) -> Result<(), HandleError> {
+        self.done("stop-intended", Request::StopIntended, None).await
+    }
+
+    /// Replaces the restart policy.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn update_restart(&self, restart: RestartPolicy) -> Result<(), HandleError> {
+        self.done("update-restart", Request::UpdateRestart { restart }, None).await
+    }
+
+    /// What the supervisor knows of its container, with the descriptors it holds.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn status(&self) -> Result<(Status, Descriptors), HandleError> {
+        match self.ask("status", Request::Status, None, PATIENCE).await? {
+            (Answer::Status(status), fds) => {
+                let descriptors = Descriptors::sort(&status.descriptors, fds);
+                Ok((*status, descriptors))
+            }
+            (other, _) => Err(unexpected("status", &other)),
+        }
+    }
+
+    async fn done(
+        &self,
+        name: &'static str,
+        request: Request,
+        fd: Option<OwnedFd>,
+    ) -> Result<(), HandleError> {
+        match self.ask(name, request, fd, PATIENCE).await? {
+            (Answer::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(name, &other)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        name: &'static str,
+        request: Request,
+        fd: Option<OwnedFd>,
+        patience: Duration,
+    ) -> Result<Reply, HandleError> {
+        let connection = &self.0.connection;
+        let number = connection.next.fetch_add(1, Ordering::Relaxed);
+        let reply = connection.expect(number).ok_or(HandleError::Gone { request: name })?;
+        let exchange = async {
+            connection.send(RequestFrame { number, request }, fd).await?;
+            reply.await.map_err(|_closed| HandleError::Gone { request: name })
+        };
+        let result = tokio::time::timeout(patience, exchange)
+            .await
+            .unwrap_or(Err(HandleError::Timeout { request: name, after: patience }));
+        match result {
+            Ok((Answer::Failed(failure), _)) => Err(HandleError::Failed(failure)),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                connection.forget(number);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Registers interest in an answer; `None`: the supervisor is gone.
+    fn expect(&self, number: u64) -> Option<oneshot::Receiver<Reply>> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().as_mut()?.insert(number, sender);
+        Some(receiver)
+    }
+
+    fn forget(&self, number: u64) {
+        if let Some(waiting) = self.lock().as_mut() {
+            waiting.remove(&number);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Reply>>>> {
+        // Nothing panics while it is held, and a map is whole between any two statements.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, frame: RequestFrame, fd: Option<OwnedFd>) -> Result<(), HandleError> {
+        let bytes = wire::encode(&frame)?;
+        let beside: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
+        self.socket
+            .async_io(Interest::WRITABLE, || socket::send_message(&self.socket, &bytes, &beside))
+            .await
+            .map_err(|error| HandleError::Wire(error.into()))
+    }
+
+    /// Passes frames on until the supervisor is gone.
+    async fn read(self: Arc<Self>, events: mpsc::UnboundedSender<Event>, child: Option<PidFd>) {
+        let mut buffer = vec![0; MAX_FRAME];
+        loop {
+            let received = self
+                .socket
+                .async_io(Interest::READABLE, || socket::receive_message(&self.socket, &mut buffer))
+                .await;
+            let (length, descriptors) = match received {
+                Ok((length, descriptors)) if length > 0 => (length, descriptors),
+                Ok(_) | Err(_) => break,
+            };
+            // Frames of a newer supervisor that this daemon does not know are passed over.
+            match serde_json::from_slice(&buffer[..length]) {
+                Ok(SupervisorFrame::Answer { number, answer }) => {
+                    let waiter = self.lock().as_mut().and_then(|waiting| waiting.remove(&number));
+                    if let Some(waiter) = waiter {
+                        let _asker_gave_up = waiter.send((answer, descriptors));
+                    }
+                }
+                Ok(SupervisorFrame::Event(event)) => {
+                    let _nobody_listens = events.send(event);
+                }
+                Err(_) => {}
+            }
+        }
+        *self.lock() = None;
+        drop(events);
+        if let Some(child) = child {
+            // It closes its socket in its last moments, so the thread is not held for long. Someone else may
+            // have reaped it.
+            let _reaped = tokio::task::spawn_blocking(move || child.wait()).await;
+        }
+    }
+}
+
+fn launched(name: &'static str, reply: Reply) -> Result<Launched, HandleError> {
+    match reply {
+        (Answer::Started { pid, started_at, descriptors }, fds) => {
+            Ok(Launched { pid, started_at, descriptors: Descriptors::sort(&descriptors, fds) })
+        }
+        (other, _) => Err(unexpected(name, &other)),
+    }
+}
+
+fn unexpected(request: &'static str, answer: &Answer) -> HandleError {
+    HandleError::Unexpected { request, answer: format!("{answer:?}") }
+}
+
+fn write_config(config: &SupervisorConfig) -> Result<(), HandleError> {
+    let path = config.bundle.join(CONFIG_FILE);
+    let text = serde_json::to_vec(config).map_err(WireError::Malformed)?;
+    std::fs::write(&path, text).map_err(|source| HandleError::Config { path, source })
+}
