@@ -1,0 +1,200 @@
+//! Overlay mounts of any number of layers, on any kernel.
+//!
+//! `fsconfig(2)` takes at most 255 bytes a value, so layers are added one by one (`lowerdir+`, kernel
+//! 6.5). Older kernels get mount(2) with one option string of at most a page; there each directory is
+//! named by the number of a descriptor, relative to `/proc/self/fd`, so that 127 layers fit. That runs in
+//! a forked child with a mount namespace of its own, which hands back a detached copy.
+
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    io::Errno,
+    mount::{FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsopen},
+};
+
+use crate::{
+    error::{Context, Error, Result},
+    mount::DetachedMount,
+    process,
+};
+
+/// The writable part of an overlay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upper<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) work: &'a Path,
+    pub(crate) volatile: bool,
+}
+
+/// Whether this kernel is known to lack `lowerdir+`; asked once.
+static NO_LOWERDIR_PLUS: AtomicBool = AtomicBool::new(false);
+
+/// `lowerdir+` values are limited to 255 bytes like all others.
+const VALUE_MAX: usize = 255;
+
+pub(crate) fn mount(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
+    let paths = || lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|u| [u.dir, u.work]));
+    let long = paths().any(|path| path.as_os_str().len() > VALUE_MAX);
+    if !long && !NO_LOWERDIR_PLUS.load(Ordering::Relaxed) {
+        match mount_modern(lower, upper) {
+            Err(Failure::NoLowerdirPlus) => NO_LOWERDIR_PLUS.store(true, Ordering::Relaxed),
+            Err(Failure::Other(error)) => return Err(explain(paths(), error)),
+            Ok(mount) => return Ok(mount),
+        }
+    }
+    mount_classic(lower, upper)
+}
+
+/// A missing directory is the likeliest reason, and the kernel does not say which.
+fn explain<'a>(mut paths: impl Iterator<Item = &'a Path>, error: Error) -> Error {
+    match paths.find(|path| !path.is_dir()) {
+        Some(path) => Error::new(format!("mount overlay: directory {}", path.display()), Errno::NOENT),
+        None => error,
+    }
+}
+
+enum Failure {
+    NoLowerdirPlus,
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> std::result::Result<DetachedMount, Failure> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(|| "open file system overlay")?;
+    fsconfig_set_string(&context, "source", "overlay").context(|| "set source of overlay")?;
+    for (index, layer) in lower.iter().enumerate() {
+        let result = fsconfig_set_string(&context, "lowerdir+", layer);
+        if index == 0 && result == Err(Errno::INVAL) {
+            return Err(Failure::NoLowerdirPlus);
+        }
+        result.context(|| format!("add overlay layer {}", layer.display()))?;
+    }
+    if let Some(upper) = upper {
+        fsconfig_set_string(&context, "upperdir", upper.dir)
+            .context(|| format!("set overlay upper directory {}", upper.dir.display()))?;
+        fsconfig_set_string(&context, "workdir", upper.work)
+            .context(|| format!("set overlay work directory {}", upper.work.display()))?;
+        if upper.volatile {
+            fsconfig_set_flag(&context, "volatile").context(|| "set overlay option volatile")?;
+        }
+    }
+    fsconfig_create(&context).context(|| "create overlay")?;
+    Ok(DetachedMount::from_context(context.as_fd(), MountAttrFlags::empty()).context(|| "mount overlay")?)
+}
+
+fn mount_classic(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
+    let mut held = Vec::with_capacity(lower.len() + 2);
+    let mut hold = |path: &Path| -> Result<RawFd> {
+        let fd = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("mount overlay: directory {}", path.display()))?;
+        let number = fd.as_raw_fd();
+        held.push(fd);
+        Ok(number)
+    };
+    let numbers = lower.iter().map(|path| Ok(hold(path)?.to_string())).collect::<Result<Vec<_>>>()?;
+    let mut options = format!("lowerdir={}", numbers.join(":"));
+    if let Some(upper) = upper {
+        options += &format!(",upperdir={},workdir={}", hold(upper.dir)?, hold(upper.work)?);
+        options += if upper.volatile { ",volatile" } else { "" };
+    }
+    // Without a nul byte by construction: digits and fixed words.
+    let options = CString::new(options).map_err(|_| Error::new("mount overlay", Errno::INVAL))?;
+    in_private_namespace(&options)
+}
+
+/// Mounts in a child with its own mount namespace and takes the copy's descriptor from it.
+///
+/// The child shares the table of descriptors, so it only has to say the number; it allocates nothing,
+/// because this may be a multi-threaded process.
+fn in_private_namespace(options: &CStr) -> Result<DetachedMount> {
+    let answer = process::fork_sharing_files(|| match mount_and_clone(options) {
+        Ok(fd) => i64::from(fd),
+        Err(errno) => -i64::from(errno.raw_os_error()),
+    })
+    .context(|| "mount overlay: start child")?;
+    if answer < 0 {
+        let errno = Errno::from_raw_os_error(i32::try_from(-answer).unwrap_or(libc::EIO));
+        return Err(Error::new("mount overlay", errno));
+    }
+    let number = RawFd::try_from(answer).map_err(|_| Error::new("mount overlay", Errno::BADF))?;
+    // SAFETY: the child made this descriptor in the shared table for us and has ended; nobody else
+    // knows the number.
+    Ok(DetachedMount::from_fd(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+fn mount_and_clone(options: &CStr) -> std::result::Result<RawFd, Errno> {
+    let check = |result: i64| if result < 0 { Err(process::errno()) } else { Ok(result) };
+    // SAFETY: plain system calls with terminated strings that outlive them. `unshare` detaches the
+    // namespace and the working directory of this child alone, which is a process of one thread.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).into())?;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()).into())?;
+        check(libc::chdir(c"/proc/self/fd".as_ptr()).into())?;
+        let kind = c"overlay".as_ptr();
+        check(libc::mount(kind, c"/proc".as_ptr(), kind, 0, options.as_ptr().cast()).into())?;
+        let flags = 1 | libc::O_CLOEXEC;
+        let tree = check(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc".as_ptr(), flags))?;
+        RawFd::try_from(tree).map_err(|_| Errno::BADF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn layers(count: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = (0..count)
+            .map(|n| {
+                let layer = dir.path().join(format!("{n:064}"));
+                fs::create_dir(&layer).unwrap();
+                fs::write(layer.join(format!("f{n}")), n.to_string()).unwrap();
+                layer
+            })
+            .collect();
+        for name in ["upper", "work"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        (dir, layers)
+    }
+
+    fn check(mount: &DetachedMount, count: usize) {
+        let root = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
+        for n in [0, count - 1] {
+            assert_eq!(fs::read_to_string(format!("{root}/f{n}")).unwrap(), n.to_string());
+        }
+        fs::write(format!("{root}/new"), "x").unwrap();
+    }
+
+    #[test]
+    fn both_ways_take_127_layers() {
+        for way in [mount, mount_classic] {
+            let (dir, layers) = layers(127);
+            let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+            let mount =
+                way(&layers, Some(Upper { dir: &upper, work: &work, volatile: false })).unwrap();
+            check(&mount, 127);
+            assert!(upper.join("new").exists());
+        }
+    }
+
+    #[test]
+    fn a_missing_layer_is_named() {
+        let error = mount(&["/nonexistent/a".into(), "/nonexistent/b".into()], None).unwrap_err();
+        assert_eq!(error.to_string(), "mount overlay: directory /nonexistent/a: no such file or directory");
+    }
+}

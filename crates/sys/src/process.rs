@@ -1,0 +1,431 @@
+//! Making processes: fork, clone3, exec, and starting our own executable again.
+
+use std::{
+    ffi::{CStr, CString, OsStr},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    ptr,
+};
+
+use rustix::{
+    fs::CWD,
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    mount::MountAttrFlags,
+    pipe::{PipeFlags, pipe_with},
+};
+
+use crate::{
+    error::{Context, Error, Result},
+    mount::{Attributes, DetachedMount},
+};
+
+/// The error number of the last failed C library call of this thread.
+pub fn errno() -> Errno {
+    std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
+}
+
+/// Ends the process at once, running no destructor or exit handler: how every forked child ends.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` never returns and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// What a clone is asked for; see `clone3(2)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneOptions<'fd> {
+    /// `CLONE_NEW*` bits.
+    pub namespaces: u64,
+    /// The child's parent is the caller's parent; it will tell that one of its end.
+    pub sibling: bool,
+    /// Directory of a cgroup v2 the child is born in.
+    pub cgroup: Option<BorrowedFd<'fd>>,
+}
+
+/// A child made by [`clone`].
+#[derive(Debug)]
+pub struct Child {
+    /// Process id as the caller's pid namespace numbers it.
+    pub pid: i32,
+    /// Names the process without the risk of a reused id.
+    pub pidfd: OwnedFd,
+}
+
+/// The return of [`clone`], in one process or the other.
+#[derive(Debug)]
+pub enum Forked {
+    /// In the caller.
+    Parent(Child),
+    /// In the child, which must end by exec or [`exit_now`].
+    Child,
+}
+
+/// `struct clone_args` of `linux/sched.h`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Splits the process in two, as fork(2) does, into new namespaces.
+///
+/// Only for processes of one thread: a lock that another thread holds stays locked in the child.
+///
+/// # Errors
+/// What the kernel refused: `EPERM`, `EAGAIN` at a limit, `ENOSPC` for too many namespaces.
+pub fn clone(options: &CloneOptions<'_>) -> Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: options.namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if options.sibling {
+        // The kernel then takes the caller's own exit signal and insists on none here.
+        args.flags |= libc::CLONE_PARENT as u64;
+        args.exit_signal = 0;
+    }
+    if let Some(cgroup) = options.cgroup {
+        /// `CLONE_INTO_CGROUP` of `linux/sched.h`.
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has its own copy of all memory and the same stack, as after
+    // fork(2); `args` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Forked::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel has just stored a descriptor there for us alone.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).map_err(|_| Error::new("clone process", Errno::OVERFLOW))?;
+            Ok(Forked::Parent(Child { pid, pidfd }))
+        }
+        _ => Err(Error::new("clone process", errno())),
+    }
+}
+
+/// Forks a child that runs `work` and ends with its result as exit code.
+///
+/// Meant for processes of one thread. The C library makes its allocator usable in the child, so tests
+/// may use it from several threads as well; other locks held elsewhere at that moment stay locked.
+///
+/// # Errors
+/// `EAGAIN` at a limit, `ENOMEM`.
+pub fn fork_child(work: impl FnOnce() -> i32) -> Result<i32> {
+    // SAFETY: the child runs `work` on its own copy of memory and never returns to the caller's frames.
+    match unsafe { libc::fork() } {
+        0 => exit_now(work()),
+        pid if pid > 0 => Ok(pid),
+        _ => Err(Error::new("fork", errno())),
+    }
+}
+
+/// Waits for a child and answers its exit code, or 128 + the number of the signal that ended it.
+///
+/// # Errors
+/// `ECHILD` where it is not our child, or was waited for.
+pub fn wait(pid: i32) -> Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call.
+        let result = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if result == pid {
+            return Ok(exit_code(status));
+        }
+        let error = errno();
+        if error != Errno::INTR {
+            return Err(Error::new(format!("wait for process {pid}"), error));
+        }
+    }
+}
+
+/// A wait status as a shell shows it.
+pub fn exit_code(status: i32) -> i32 {
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+}
+
+/// Runs `work` in a child that shares the table of descriptors, and answers what it returned.
+///
+/// `work` must not allocate or take locks: the caller may have other threads.
+pub(crate) fn fork_sharing_files(work: impl FnOnce() -> i64) -> rustix::io::Result<i64> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let flags = libc::CLONE_FILES as u64;
+    // No exit signal: the caller's SIGCHLD handling must not see this child.
+    let args = CloneArgs { flags, ..CloneArgs::default() };
+    // SAFETY: as in `clone`; `work` keeps to system calls by this function's contract.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    if pid == 0 {
+        let answer = work().to_ne_bytes();
+        let done = rustix::io::write(&writer, &answer);
+        exit_now(i32::from(done.is_err()));
+    }
+    if pid < 0 {
+        return Err(errno());
+    }
+    let pid = i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?;
+    // The child shares our descriptors, so the end of the pipe is its end, which is waited for first.
+    let ended = wait(pid);
+    drop(writer);
+    let mut answer = [0; 8];
+    match rustix::io::read(&reader, &mut answer)? {
+        8 if ended.is_ok() => Ok(i64::from_ne_bytes(answer)),
+        _ => Err(Errno::IO),
+    }
+}
+
+/// Null-terminated arguments or environment for exec.
+#[derive(Debug)]
+pub struct StringList {
+    strings: Vec<CString>,
+}
+
+impl StringList {
+    /// # Errors
+    /// `EINVAL` where one contains a nul byte.
+    pub fn new<S: AsRef<OsStr>>(items: impl IntoIterator<Item = S>) -> Result<Self> {
+        let strings = items.into_iter().map(|item| CString::new(item.as_ref().as_bytes()));
+        let strings = strings.collect::<std::result::Result<_, _>>();
+        strings.map(|strings| Self { strings }).map_err(|_| Error::new("nul byte in argument", Errno::INVAL))
+    }
+
+    fn pointers(&self) -> Vec<*const libc::c_char> {
+        self.strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    }
+}
+
+/// Replaces the program of this process; returns only on failure.
+pub fn execve(path: &CStr, args: &StringList, env: &StringList) -> Errno {
+    let (args, env) = (args.pointers(), env.pointers());
+    // SAFETY: both lists end in a null pointer and the strings they point to outlive the call.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    errno()
+}
+
+/// Replaces the program of this process by the file a descriptor refers to; returns only on failure.
+pub fn execve_fd(file: BorrowedFd<'_>, args: &StringList, env: &StringList) -> Errno {
+    let (args, env) = (args.pointers(), env.pointers());
+    // SAFETY: both lists end in a null pointer and the strings they point to outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    errno()
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+///
+/// # Errors
+/// None known on supported kernels.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: only sets flags of descriptors; no memory is involved.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if result == 0 { Ok(()) } else { Err(Error::new("close descriptors on exec", errno())) }
+}
+
+/// Our own executable behind a read-only mount: a process started from it can be looked up under
+/// `/proc/PID/exe` by a container, but nobody can write to the file that way (CVE-2019-5736).
+#[derive(Debug)]
+pub struct SelfExecutable {
+    file: OwnedFd,
+}
+
+impl SelfExecutable {
+    /// Prepares the running executable.
+    ///
+    /// # Errors
+    /// What the kernel refused; needs the right to mount.
+    pub fn prepare() -> Result<Self> {
+        let mount = DetachedMount::clone_tree(CWD, "/proc/self/exe", false)
+            .map_err(|error| Error::new("prepare executable", error.errno()))?;
+        let change = Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        mount.set_attr(&change, false)?;
+        Ok(Self { file: mount.into_fd() })
+    }
+
+    /// The executable, opened as a path.
+    pub fn as_file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Starts it with `args` (the first being the program's name), `descriptors` as the child's 0, 1, 2
+    /// and so on, the caller's environment, a session of its own and no blocked signals.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn spawn<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Child> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        spawn(OsStr::new(&path), args, descriptors)
+    }
+}
+
+/// Sources are moved out of the way of their targets first.
+const SAFE_DESCRIPTOR: RawFd = 64;
+
+/// Starts a program, see [`SelfExecutable::spawn`]. The caller's memory is not copied (`vfork`).
+///
+/// # Errors
+/// What the kernel refused.
+pub fn spawn<S: AsRef<OsStr>>(
+    path: &OsStr,
+    args: impl IntoIterator<Item = S>,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Child> {
+    let failed = |what: &str, code: i32| Error::new(format!("start program: {what}"), Errno::from_raw_os_error(code));
+    let path = CString::new(path.as_bytes()).map_err(|_| failed("path", libc::EINVAL))?;
+    let args = StringList::new(args)?;
+    let env = StringList::new(std::env::vars_os().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    }))?;
+    let held = descriptors
+        .iter()
+        .map(|fd| fcntl_dupfd_cloexec(fd, SAFE_DESCRIPTOR).context(|| "start program: descriptor"))
+        .collect::<Result<Vec<_>>>()?;
+    let mut actions = SpawnSettings::new().map_err(|code| failed("settings", code))?;
+    for (target, fd) in held.iter().enumerate() {
+        let target = RawFd::try_from(target).map_err(|_| failed("descriptor", libc::EMFILE))?;
+        actions.duplicate(fd.as_raw_fd(), target).map_err(|code| failed("descriptor", code))?;
+    }
+    let pid = actions.spawn(&path, &args, &env).map_err(|code| failed(&path.to_string_lossy(), code))?;
+    // The child cannot have been waited for by anyone yet, so its id is still its own.
+    let id = rustix::process::Pid::from_raw(pid).ok_or_else(|| failed("pid", libc::ESRCH))?;
+    let pidfd = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty())
+        .context(|| "start program: pidfd")?;
+    Ok(Child { pid, pidfd })
+}
+
+/// `posix_spawn` file actions and attributes, freed together.
+struct SpawnSettings {
+    actions: libc::posix_spawn_file_actions_t,
+    attributes: libc::posix_spawnattr_t,
+}
+
+impl SpawnSettings {
+    fn new() -> std::result::Result<Self, i32> {
+        // SAFETY: both are plain structures that their init functions fill before any other use.
+        unsafe {
+            let mut settings: Self = std::mem::zeroed();
+            check(libc::posix_spawn_file_actions_init(&raw mut settings.actions))?;
+            check(libc::posix_spawnattr_init(&raw mut settings.attributes))?;
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            check(libc::posix_spawnattr_setsigmask(&raw mut settings.attributes, &raw const none))?;
+            let mut defaults = none;
+            libc::sigaddset(&raw mut defaults, libc::SIGPIPE);
+            check(libc::posix_spawnattr_setsigdefault(&raw mut settings.attributes, &raw const defaults))?;
+            /// `POSIX_SPAWN_SETSID` of `spawn.h`.
+            const SETSID: i32 = 0x80;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | SETSID;
+            // Flags are a short in the C interface; all of these fit.
+            check(libc::posix_spawnattr_setflags(&raw mut settings.attributes, flags as libc::c_short))?;
+            Ok(settings)
+        }
+    }
+
+    fn duplicate(&mut self, from: RawFd, to: RawFd) -> std::result::Result<(), i32> {
+        // SAFETY: `actions` was initialised in `new`.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.actions, from, to) })
+    }
+
+    fn spawn(&self, path: &CStr, args: &StringList, env: &StringList) -> std::result::Result<i32, i32> {
+        let (args, env) = (args.pointers(), env.pointers());
+        let mut pid = 0;
+        // SAFETY: both lists end in a null pointer, the strings and settings outlive the call, and the
+        // C functions only read them in spite of the mutable pointers in their signature.
+        check(unsafe {
+            libc::posix_spawn(
+                &raw mut pid,
+                path.as_ptr(),
+                &raw const self.actions,
+                &raw const self.attributes,
+                args.as_ptr().cast(),
+                env.as_ptr().cast(),
+            )
+        })?;
+        Ok(pid)
+    }
+}
+
+impl Drop for SpawnSettings {
+    fn drop(&mut self) {
+        // SAFETY: both were initialised in `new` and are not used afterwards.
+        unsafe {
+            libc::posix_spawn_file_actions_destroy(&raw mut self.actions);
+            libc::posix_spawnattr_destroy(&raw mut self.attributes);
+        }
+    }
+}
+
+fn check(code: i32) -> std::result::Result<(), i32> {
+    if code == 0 { Ok(()) } else { Err(code) }
+}
+
+/// Lets a descriptor survive exec.
+///
+/// # Errors
+/// None for an open descriptor.
+pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    fcntl_setfd(fd, FdFlags::empty()).context(|| "keep descriptor on exec")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_forked_child_ends_with_its_code() {
+        let pid = fork_child(|| 42).unwrap();
+        assert_eq!(wait(pid).unwrap(), 42);
+    }
+
+    #[test]
+    fn spawned_programs_get_exactly_the_descriptors_given() {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let script = "ls /proc/self/fd | wc -l; echo done >&3";
+        let fds = [null.as_fd(), writer.as_fd(), null.as_fd(), writer.as_fd()];
+        let child = spawn(OsStr::new("/bin/sh"), ["sh", "-c", script], &fds).unwrap();
+        drop(writer);
+        let mut text = String::new();
+        std::fs::File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(wait(child.pid).unwrap(), 0);
+        assert!(text.ends_with("done\n"), "{text}");
+    }
+
+    #[test]
+    fn our_executable_cannot_be_opened_for_writing_through_its_mount() {
+        let executable = SelfExecutable::prepare().unwrap();
+        let path = format!("/proc/self/fd/{}", executable.as_file().as_raw_fd());
+        let error = std::fs::OpenOptions::new().write(true).open(path).unwrap_err();
+        assert!([libc::EROFS, libc::ETXTBSY].contains(&error.raw_os_error().unwrap()), "{error}");
+    }
+}
