@@ -10,3 +10,7 @@ pub mod socket;
 pub mod spawn;
 pub mod time;
 pub mod xattr;
+pub mod error;
+pub mod mount;
+mod overlay;
+pub mod process;
