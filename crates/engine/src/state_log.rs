@@ -1,1 +1,216 @@
-//! The containers' durable records.
+//! The containers' durable records: an append-only file, committed in groups.
+//!
+//! ```text
+//! state.log   MAGIC, then frames
+//! frame       length u32 LE, CRC-32 u32 LE (both of the payload), payload: one JSON document
+//! payload     {"entry":"record","id":ID,…}   all there is to know of a container: made, renamed, updated
+//!             {"entry":"life","id":ID,…}     its state since then: started, ended
+//!             {"entry":"removed","id":ID}    forget it
+//! ```
+//!
+//! A frame cut short by a crash is cut off at the next opening: its writer was never answered. A thread of
+//! its own writes and syncs, so that all appends that arrive during one sync share the next; appends that
+//! nobody waits for are synced within a second. When most of the file is history, the thread rewrites it.
+
+mod compact;
+mod frame;
+mod writer;
+
+use std::path::Path;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+pub(crate) use compact::Replay;
+use writer::{Append, Until};
+
+/// The file's name under the data root.
+const FILE: &str = "state.log";
+
+/// What becomes of a container, as the log keeps it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "entry", rename_all = "lowercase")]
+pub(crate) enum Entry<'a, R, L> {
+    Record { id: &'a str, record: &'a R, life: &'a L },
+    Life { id: &'a str, life: &'a L },
+    Removed { id: &'a str },
+}
+
+/// The open log; dropping it writes and syncs what is left.
+#[derive(Debug)]
+pub(crate) struct StateLog {
+    writer: writer::Writer,
+}
+
+impl StateLog {
+    /// Opens the log under `data_root` and reads what it holds.
+    pub(crate) fn open(data_root: &Path) -> Result<(Self, Replay)> {
+        let path = data_root.join(FILE);
+        let replay = compact::replay(&path)?;
+        let writer = writer::Writer::start(path, replay.length, replay.live)?;
+        Ok((Self { writer }, replay))
+    }
+
+    /// Appends; it reaches the disk within a second.
+    pub(crate) fn append<R: Serialize, L: Serialize>(&self, entry: &Entry<'_, R, L>) {
+        match frame::encode(entry) {
+            Ok(frame) => self.writer.send(Append { frame, until: Until::Never }),
+            Err(error) => tracing::error!("state log: {error}"),
+        }
+    }
+
+    /// Appends and waits until the kernel has it: the daemon may die, the machine may not.
+    pub(crate) async fn written<R: Serialize, L: Serialize>(&self, entry: &Entry<'_, R, L>) -> Result<()> {
+        self.wait(entry, Until::Written).await
+    }
+
+    /// Appends and waits until the disk has it.
+    pub(crate) async fn synced<R: Serialize, L: Serialize>(&self, entry: &Entry<'_, R, L>) -> Result<()> {
+        self.wait(entry, Until::Synced).await
+    }
+
+    async fn wait<R: Serialize, L: Serialize>(
+        &self,
+        entry: &Entry<'_, R, L>,
+        until: fn(oneshot::Sender<Result<()>>) -> Until,
+    ) -> Result<()> {
+        let frame = frame::encode(entry)?;
+        let (sender, receiver) = oneshot::channel();
+        self.writer.send(Append { frame, until: until(sender) });
+        receiver.await.map_err(|_| Error::internal("write state log: the log is closed"))?
+    }
+
+    /// How many appends waited for the disk so far.
+    #[cfg(test)]
+    pub(crate) fn waits(&self) -> u64 {
+        self.writer.waits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    type Any<'a> = Entry<'a, Value, Value>;
+
+    fn record<'a>(id: &'a str, record: &'a Value, life: &'a Value) -> Any<'a> {
+        Entry::Record { id, record, life }
+    }
+
+    async fn fill(root: &Path) {
+        let (log, _) = StateLog::open(root).unwrap();
+        let (name, created, running) = (json!({"name": "n"}), json!("created"), json!("running"));
+        log.synced(&record("a", &name, &created)).await.unwrap();
+        log.synced(&record("b", &name, &created)).await.unwrap();
+        log.append(&Any::Life { id: "a", life: &running });
+        log.written(&Any::Removed { id: "b" }).await.unwrap();
+        assert_eq!(log.waits(), 2);
+    }
+
+    fn states(replay: &Replay) -> Vec<(String, Value)> {
+        replay.containers.iter().map(|(id, loaded)| (id.clone(), loaded.life.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn the_last_word_on_each_container_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        fill(root.path()).await;
+        let (_, replay) = StateLog::open(root.path()).unwrap();
+        assert_eq!(states(&replay), [("a".to_owned(), json!("running"))]);
+    }
+
+    #[tokio::test]
+    async fn a_torn_tail_is_cut_off_at_every_length() {
+        let root = tempfile::tempdir().unwrap();
+        fill(root.path()).await;
+        let path = root.path().join(FILE);
+        let whole = fs::read(&path).unwrap();
+        let mut last = usize::MAX;
+        for length in (0..whole.len()).rev() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let replay = compact::replay(&path).unwrap();
+            assert!(replay.length as usize <= length.max(frame::MAGIC.len()), "{length}");
+            last = last.min(replay.containers.len());
+        }
+        assert_eq!(last, 0);
+    }
+
+    #[tokio::test]
+    async fn appends_after_a_torn_tail_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        fill(root.path()).await;
+        let path = root.path().join(FILE);
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"\x20\0\0\0garbage").unwrap();
+        let (log, _) = StateLog::open(root.path()).unwrap();
+        log.synced(&record("c", &json!(1), &json!(2))).await.unwrap();
+        drop(log);
+        let (_, replay) = StateLog::open(root.path()).unwrap();
+        assert_eq!(states(&replay), [("a".to_owned(), json!("running")), ("c".to_owned(), json!(2))]);
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_loses_no_frame_before_it_and_keeps_the_rest_aside() {
+        let root = tempfile::tempdir().unwrap();
+        fill(root.path()).await;
+        let path = root.path().join(FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() - 20;
+        bytes[middle] ^= 4;
+        fs::write(&path, &bytes).unwrap();
+        let (_, replay) = StateLog::open(root.path()).unwrap();
+        assert_eq!(replay.containers.len(), 2);
+        assert!(root.path().join("state.log.damaged").exists());
+    }
+
+    #[tokio::test]
+    async fn a_foreign_file_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(FILE), "something else entirely\n").unwrap();
+        assert!(StateLog::open(root.path()).is_err());
+    }
+
+    #[tokio::test]
+    async fn history_is_dropped_when_it_outweighs_the_present() {
+        let root = tempfile::tempdir().unwrap();
+        let (log, _) = StateLog::open(root.path()).unwrap();
+        let padding = json!("x".repeat(10_000));
+        for _ in 0..600 {
+            log.append(&record("a", &padding, &json!(1)));
+        }
+        log.synced(&record("b", &json!(5), &json!(6))).await.unwrap();
+        for _ in 0..600 {
+            log.append(&record("a", &padding, &json!(2)));
+        }
+        log.synced(&Any::Life { id: "a", life: &json!(3) }).await.unwrap();
+        drop(log);
+        let size = fs::metadata(root.path().join(FILE)).unwrap().len();
+        assert!(size < 8 << 20, "{size}");
+        let (_, replay) = StateLog::open(root.path()).unwrap();
+        assert_eq!(states(&replay), [("a".to_owned(), json!(3)), ("b".to_owned(), json!(6))]);
+    }
+
+    #[tokio::test]
+    async fn many_waiters_share_syncs() {
+        let root = tempfile::tempdir().unwrap();
+        let (log, _) = StateLog::open(root.path()).unwrap();
+        let log = std::sync::Arc::new(log);
+        let all: Vec<_> = (0..64)
+            .map(|number| {
+                let log = log.clone();
+                tokio::spawn(async move { log.synced(&record(&number.to_string(), &json!(0), &json!(0))).await })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap().unwrap();
+        }
+        drop(log);
+        assert_eq!(StateLog::open(root.path()).unwrap().1.containers.len(), 64);
+    }
+}

@@ -1,0 +1,130 @@
+//! Reading the log back, and rewriting it without its history.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::frame::{self, HEAD, MAGIC};
+use crate::error::{Error, Result};
+
+/// What a log held.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// By id.
+    pub(crate) containers: BTreeMap<String, Loaded>,
+    /// Bytes of the file that are whole.
+    pub(super) length: u64,
+    /// Bytes of them that still matter.
+    pub(super) live: u64,
+}
+
+/// The last word on one container.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) record: Value,
+    pub(crate) life: Value,
+    bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "entry", rename_all = "lowercase")]
+enum Owned {
+    Record { id: String, record: Value, life: Value },
+    Life { id: String, life: Value },
+    Removed { id: String },
+}
+
+/// Reads the log at `path`, makes it where there is none, and cuts off what is not whole.
+pub(super) fn replay(path: &Path) -> Result<Replay> {
+    let failed = |error: io::Error| Error::io(format_args!("read {}", path.display()), &error);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut reader = BufReader::with_capacity(256 << 10, file);
+    let mut magic = vec![0; MAGIC.len().min(usize::try_from(size).unwrap_or(usize::MAX))];
+    reader.read_exact(&mut magic).map_err(failed)?;
+    if !MAGIC.starts_with(&magic) {
+        return Err(Error::internal(format!("read {}: not a state log of this version", path.display())));
+    }
+    if magic.len() < MAGIC.len() {
+        begin(path).map_err(failed)?;
+        return Ok(Replay { containers: BTreeMap::new(), length: MAGIC.len() as u64, live: 0 });
+    }
+    let mut replay = Replay { containers: BTreeMap::new(), length: MAGIC.len() as u64, live: 0 };
+    while let Some(payload) = frame::read(&mut reader).map_err(failed)? {
+        let Ok(entry) = serde_json::from_slice(&payload) else { break };
+        replay.length += (HEAD + payload.len()) as u64;
+        replay.fold(entry, (HEAD + payload.len()) as u64);
+    }
+    replay.live = replay.containers.values().map(|one| one.bytes).sum();
+    cut(path, size, replay.length).map_err(failed)?;
+    Ok(replay)
+}
+
+impl Replay {
+    fn fold(&mut self, entry: Owned, bytes: u64) {
+        match entry {
+            Owned::Record { id, record, life } => {
+                self.containers.insert(id, Loaded { record, life, bytes });
+            }
+            Owned::Life { id, life } => {
+                if let Some(loaded) = self.containers.get_mut(&id) {
+                    loaded.life = life;
+                }
+            }
+            Owned::Removed { id } => {
+                self.containers.remove(&id);
+            }
+        }
+    }
+}
+
+/// Makes an empty log whose name is durable.
+fn begin(path: &Path) -> io::Result<()> {
+    fs::write(path, MAGIC)?;
+    File::open(path)?.sync_all()?;
+    sync_parent(path)
+}
+
+/// Cuts off what follows `length`; what looks like more than one torn frame is kept aside for people.
+fn cut(path: &Path, size: u64, length: u64) -> io::Result<()> {
+    if size == length {
+        return Ok(());
+    }
+    tracing::warn!("state log: dropped {} bytes that were not whole", size - length);
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.seek(SeekFrom::Start(length))?;
+    let mut aside = File::create(path.with_extension("log.damaged"))?;
+    io::copy(&mut file, &mut aside)?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+/// Rewrites the log at `path` without its history. Gives the new file, open for appending, and its length.
+pub(super) fn rewrite(path: &Path) -> Result<(File, u64)> {
+    let failed = |error: io::Error| Error::io(format_args!("rewrite {}", path.display()), &error);
+    let kept = replay(path)?;
+    let fresh = path.with_extension("log.new");
+    let mut out = BufWriter::with_capacity(256 << 10, File::create(&fresh).map_err(failed)?);
+    let mut length = MAGIC.len() as u64;
+    out.write_all(MAGIC).map_err(failed)?;
+    for (id, one) in &kept.containers {
+        let frame = frame::encode(&super::Entry::Record { id, record: &one.record, life: &one.life })?;
+        out.write_all(&frame).map_err(failed)?;
+        length += frame.len() as u64;
+    }
+    let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    drop(file);
+    fs::rename(&fresh, path).map_err(failed)?;
+    sync_parent(path).map_err(failed)?;
+    let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+    Ok((file, length))
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}

@@ -1,0 +1,183 @@
+//! The thread that writes the log and syncs it for groups of waiters.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::compact;
+use crate::error::{Error, Result};
+
+/// How long an append that nobody waits for may stay unsynced.
+const LAZY: Duration = Duration::from_millis(800);
+/// Below this size the log is not worth rewriting, in bytes.
+const SMALL: u64 = 4 << 20;
+
+/// One frame and who waits for it.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) frame: Vec<u8>,
+    pub(super) until: Until,
+}
+
+/// What an append waits for.
+#[derive(Debug)]
+pub(super) enum Until {
+    Never,
+    Written(oneshot::Sender<Result<()>>),
+    Synced(oneshot::Sender<Result<()>>),
+}
+
+/// The sending side; dropping it ends the thread after a last sync.
+#[derive(Debug)]
+pub(super) struct Writer {
+    sender: Option<Sender<Append>>,
+    thread: Option<JoinHandle<()>>,
+    waits: AtomicU64,
+}
+
+impl Writer {
+    /// Starts the thread on the log at `path`, of `length` bytes, of which `live` are not history.
+    pub(super) fn start(path: PathBuf, length: u64, live: u64) -> Result<Self> {
+        let opened = OpenOptions::new().append(true).open(&path);
+        let file = opened.map_err(|error| Error::io(format_args!("open {}", path.display()), &error))?;
+        let (sender, receiver) = channel();
+        let thread = Thread { path, file, length, live, unsynced: None };
+        let thread = std::thread::Builder::new()
+            .name("state-log".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || thread.run(&receiver))
+            .map_err(|error| Error::io("start the state log's thread", &error))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread), waits: AtomicU64::new(0) })
+    }
+
+    /// Hands an append over; its waiter hears of everything that goes wrong.
+    pub(super) fn send(&self, append: Append) {
+        if matches!(append.until, Until::Synced(_)) {
+            self.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(sender) = &self.sender {
+            // The thread lives as long as this sender; were it gone, the waiter's channel would say so.
+            let _ = sender.send(append);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            // A panicked thread has nothing left to write.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Thread {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    live: u64,
+    /// Since when something written waits for a sync.
+    unsynced: Option<Instant>,
+}
+
+impl Thread {
+    fn run(mut self, receiver: &Receiver<Append>) {
+        loop {
+            let first = match self.unsynced {
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => receiver.recv_timeout(LAZY.saturating_sub(since.elapsed())),
+            };
+            match first {
+                Ok(first) => self.commit(std::iter::once(first).chain(receiver.try_iter()).collect()),
+                Err(RecvTimeoutError::Timeout) => self.settle(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.settle();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes a group in one call, syncs it when someone waits for that, and answers.
+    fn commit(&mut self, group: Vec<Append>) {
+        let mut bytes = Vec::with_capacity(group.iter().map(|one| one.frame.len()).sum());
+        for one in &group {
+            bytes.extend_from_slice(&one.frame);
+        }
+        let written = self.write(&bytes);
+        let mut waiting = Vec::new();
+        for one in group {
+            match one.until {
+                Until::Never => {}
+                // Whoever gave up waiting needs no answer, here and below.
+                Until::Written(waiter) => drop(waiter.send(written.clone())),
+                Until::Synced(waiter) => waiting.push(waiter),
+            }
+        }
+        let overdue = self.unsynced.is_some_and(|since| since.elapsed() >= LAZY);
+        if !waiting.is_empty() || overdue {
+            let done = written.and_then(|()| self.sync());
+            waiting.into_iter().for_each(|waiter| drop(waiter.send(done.clone())));
+        }
+        self.compact();
+    }
+
+    /// Appends `bytes`, all or nothing.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Err(error) = self.file.write_all(bytes) {
+            let error = Error::io("write state log", &error);
+            tracing::error!("{error}");
+            if let Err(error) = self.file.set_len(self.length) {
+                tracing::error!("cut state log: {error}");
+            }
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        self.unsynced.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.unsynced = None;
+        self.file.sync_data().map_err(|error| Error::io("sync state log", &error))
+    }
+
+    /// Syncs what nobody waits for.
+    fn settle(&mut self) {
+        if self.unsynced.is_some()
+            && let Err(error) = self.sync()
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Rewrites the log once most of it is history. A failure leaves the old one in use.
+    fn compact(&mut self) {
+        if self.length < SMALL.max(4 * self.live) {
+            return;
+        }
+        match compact::rewrite(&self.path) {
+            Ok((file, length)) => {
+                (self.file, self.length, self.live) = (file, length, length);
+                self.unsynced = None;
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                // Not again before it has doubled.
+                self.live = self.length / 2;
+            }
+        }
+    }
+}
