@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +27,8 @@ use crate::wire::{self, WireError};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long starting a process may take: hooks and slow disks are in it.
 const START_PATIENCE: Duration = Duration::from_secs(120);
+/// Numbers below this one may be a supervisor's descriptors.
+const ABOVE: i32 = 64;
 /// The name under which a bundle keeps its supervisor's configuration.
 pub const CONFIG_FILE: &str = "supervisor.json";
 
@@ -128,8 +131,8 @@ struct Connection {
 }
 
 impl Handle {
-    /// Writes the bundle's `supervisor.json` and starts a supervisor for it from `executable` (a descriptor
-    /// of this program's file). `root`: the detached mount of the root file system, where the kernel can
+    /// Writes the bundle's `supervisor.json` and starts a supervisor for it from `executable` (this
+    /// program's file, [`wharf_sys::process::SelfExecutable::as_file`]). `root`: the detached mount of the root file system, where the kernel can
     /// clone one. Blocks for some hundred microseconds, so belongs on a blocking thread of a tokio runtime.
     ///
     /// # Errors
@@ -184,9 +187,16 @@ impl Handle {
         descriptors: &[BorrowedFd<'_>],
         ours: OwnedFd,
     ) -> Result<(Self, Events), HandleError> {
-        let child =
-            wharf_sys::spawn::spawn(executable, arguments, descriptors).map_err(HandleError::Spawn)?;
-        Self::over(ours, Some(child)).map_err(HandleError::Spawn)
+        let null = wharf_sys::pipe::null().map_err(HandleError::Spawn)?;
+        // Above the numbers that the supervisor's own descriptors get.
+        let executable =
+            fcntl_dupfd_cloexec(executable, ABOVE).map_err(|error| HandleError::Spawn(error.into()))?;
+        let path = OsString::from(format!("/proc/self/fd/{}", executable.as_raw_fd()));
+        let mut all = vec![null.as_fd(), null.as_fd(), rustix::stdio::stderr()];
+        all.extend(descriptors);
+        let child = wharf_sys::process::spawn(&path, arguments, &all)
+            .map_err(|error| HandleError::Spawn(error.into()))?;
+        Self::over(ours, Some(child.pidfd.into())).map_err(HandleError::Spawn)
     }
 
     /// Connects to the supervisor that listens at `path` (`exec-root/c/ID`); ask it with

@@ -7,7 +7,6 @@ pub mod pty;
 pub mod root;
 pub mod signal;
 pub mod socket;
-pub mod spawn;
 pub mod time;
 pub mod xattr;
 pub mod error;
