@@ -28,7 +28,8 @@ pub struct RootError {
 }
 
 impl RootError {
-    pub(crate) fn new(op: &'static str, path: impl AsRef<Path>, errno: Errno) -> Self {
+    /// An error of `op` on `path`, for calls that another crate makes on this crate's descriptors.
+    pub fn new(op: &'static str, path: impl AsRef<Path>, errno: Errno) -> Self {
         Self { op, path: path.as_ref().to_owned(), errno }
     }
 

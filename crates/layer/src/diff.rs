@@ -1,0 +1,96 @@
+//! Writes what a container changed as a layer.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::FileType;
+use wharf_oci::{DiffId, Hasher};
+use wharf_sys::root::{Dir, Root};
+
+use crate::changes::{ChangeKind, changes_between};
+use crate::error::Result;
+use crate::pack::{Packer, join};
+use crate::tar::Time;
+use crate::whiteout;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiffSummary {
+    /// The digest of the whole stream.
+    pub diff_id: DiffId,
+    /// Bytes of the whole stream.
+    pub stream_size: u64,
+}
+
+/// Writes an overlay's `upper` directory as a layer: whiteouts and opaque directories become the image format's.
+pub fn diff(upper: &Root, output: impl Write) -> Result<DiffSummary> {
+    let mut packer = Packer::new(Hashed::new(output), None);
+    overlay(&upper.top()?, &[], &mut packer)?;
+    finish(packer)
+}
+
+/// Writes the changes that make `lower` into `upper`, two whole trees, as a layer.
+pub fn diff_between(lower: &Root, upper: &Root, output: impl Write) -> Result<DiffSummary> {
+    let mut packer = Packer::new(Hashed::new(output), None);
+    for change in changes_between(lower, upper)? {
+        let path = change.path.strip_prefix("/").unwrap_or(&change.path).as_os_str().as_bytes();
+        if change.kind == ChangeKind::Deleted {
+            packer.mark(whiteout::hiding(path), Time::default())?;
+        } else if let Some((dir, name)) = upper.parent(&change.path)? {
+            packer.one(&dir, &name, path)?;
+        }
+    }
+    finish(packer)
+}
+
+fn overlay<W: Write>(upper: &Dir, path: &[u8], packer: &mut Packer<W>) -> Result<()> {
+    for entry in upper.entries()? {
+        let inner = join(path, &entry.name);
+        if whiteout::is_overlay_whiteout(&upper.stat(&entry.name)?) {
+            packer.mark(whiteout::hiding(&inner), Time::default())?;
+            continue;
+        }
+        let Some(stat) = packer.one(upper, &entry.name, &inner)? else { continue };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            continue;
+        }
+        let below = upper.dir(&entry.name)?;
+        if whiteout::is_overlay_opaque(&below)? {
+            packer.mark(whiteout::opaque_mark(&inner), Time::default())?;
+        }
+        overlay(&below, &inner, packer)?;
+    }
+    Ok(())
+}
+
+fn finish<W: Write>(packer: Packer<Hashed<W>>) -> Result<DiffSummary> {
+    let hashed = packer.finish()?;
+    Ok(DiffSummary { diff_id: DiffId(hashed.hasher.finish()), stream_size: hashed.length })
+}
+
+/// Computes the digest of what is written.
+#[derive(Debug)]
+struct Hashed<W> {
+    output: W,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl<W> Hashed<W> {
+    fn new(output: W) -> Self {
+        Self { output, hasher: Hasher::new(), length: 0 }
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.output.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}

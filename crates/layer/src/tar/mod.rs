@@ -1,0 +1,19 @@
+//! The tar format: POSIX ustar and PAX (IEEE Std 1003.1, pax), GNU and star extensions.
+//!
+//! The reader accepts what the common writers produce and refuses what common readers would understand differently, since
+//! such an archive shows one content to a scanner and another to the one who unpacks it.
+
+mod entry;
+mod header;
+mod pax;
+mod reader;
+mod sparse;
+mod writer;
+
+pub use entry::{Entry, Kind, Time};
+pub use reader::Reader;
+pub use sparse::Segment;
+pub use writer::Writer;
+
+/// Tar is made of blocks of this many bytes.
+pub const BLOCK: usize = 512;
