@@ -13,3 +13,5 @@ pub mod error;
 pub mod mount;
 mod overlay;
 pub mod process;
+pub mod bpf;
+pub mod cgroup;
