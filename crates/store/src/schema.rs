@@ -1,0 +1,135 @@
+//! The metadata database: its tables, its version and the way from older ones.
+//!
+//! ```text
+//! wharf.redb
+//! ├── meta      "schema" → 1
+//! ├── blobs     digest → Blob            bytes in blobs/sha256/HEX, synced before the record
+//! ├── layers    diff id → Layer          where the layer is unpacked, and from which blob it can be again
+//! ├── images    config digest → Image    manifest, layers and blobs that the image keeps alive
+//! ├── names     reference → Name         tags and repository digests
+//! └── KIND      key → bytes              documents of other parts (volumes, …), see [`crate::Documents`]
+//! ```
+//!
+//! Values are JSON, so that a later version may add fields; a change that JSON defaults cannot carry
+//! raises [`VERSION`] and adds a step to [`migrate`].
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// The schema this version writes.
+pub(crate) const VERSION: u64 = 1;
+/// redb's page cache, bytes. Everything hot is kept decoded in memory, so that it only serves commits.
+const CACHE: usize = 256 * 1024;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// A table of JSON documents.
+pub(crate) type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+pub(crate) const BLOBS: Table = TableDefinition::new("blobs");
+pub(crate) const LAYERS: Table = TableDefinition::new("layers");
+pub(crate) const IMAGES: Table = TableDefinition::new("images");
+pub(crate) const NAMES: Table = TableDefinition::new("names");
+
+/// Opens the database, making or migrating it as needed.
+pub(crate) fn open(path: &Path) -> Result<Database> {
+    let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.display().to_string()),
+        other => other.into(),
+    })?;
+    let found = version(&database)?;
+    match found {
+        Some(VERSION) => {}
+        Some(newer) if newer > VERSION => return Err(Error::NewerSchema { found: newer, known: VERSION }),
+        older => migrate(&database, older)?,
+    }
+    Ok(database)
+}
+
+fn version(database: &Database) -> Result<Option<u64>> {
+    let read = database.begin_read()?;
+    match read.open_table(META) {
+        Ok(table) => Ok(table.get("schema")?.map(|version| version.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Brings a database of an older version (none: a new one) to [`VERSION`], in one transaction.
+fn migrate(database: &Database, from: Option<u64>) -> Result<()> {
+    let write = database.begin_write()?;
+    if from.is_none() {
+        for table in [BLOBS, LAYERS, IMAGES, NAMES] {
+            write.open_table(table)?;
+        }
+    }
+    write.open_table(META)?.insert("schema", VERSION)?;
+    write.commit()?;
+    Ok(())
+}
+
+/// All records of a table, decoded.
+pub(crate) fn load<T: DeserializeOwned>(database: &Database, table: Table) -> Result<Vec<(String, T)>> {
+    let read = database.begin_read()?;
+    let mut all = Vec::new();
+    for item in read.open_table(table)?.iter()? {
+        let (key, value) = item?;
+        let record = serde_json::from_slice(value.value()).map_err(|error| Error::Record {
+            key: format!("{table} {}", key.value()),
+            reason: error.to_string(),
+        })?;
+        all.push((key.value().to_owned(), record));
+    }
+    Ok(all)
+}
+
+/// Writes one record.
+pub(crate) fn put<T: Serialize>(write: &WriteTransaction, table: Table, key: &str, record: &T) -> Result<()> {
+    let bytes = serde_json::to_vec(record)
+        .map_err(|error| Error::Record { key: format!("{table} {key}"), reason: error.to_string() })?;
+    write.open_table(table)?.insert(key, bytes.as_slice())?;
+    Ok(())
+}
+
+/// Removes one record; whether there was one.
+pub(crate) fn delete(write: &WriteTransaction, table: Table, key: &str) -> Result<bool> {
+    let removed = write.open_table(table)?.remove(key)?.is_some();
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_database_has_the_present_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(open(&path).unwrap());
+        assert_eq!(version(&open(&path).unwrap()).unwrap(), Some(VERSION));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let database = open(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("schema", VERSION + 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, Error::NewerSchema { found, .. } if found == VERSION + 1), "{error}");
+    }
+
+    #[test]
+    fn two_owners_of_one_root_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let _first = open(&path).unwrap();
+        assert!(matches!(open(&path), Err(Error::InUse(_))));
+    }
+}
