@@ -1,1 +1,12 @@
-//! Throw-away daemons, images and namespaces for tests
+//! What the black-box suites stand on: throw-away daemons, images made on the spot, a plain HTTP client,
+//! and a census of what the kernel holds for an instance.
+
+pub mod census;
+pub mod client;
+pub mod daemon;
+pub mod http;
+pub mod image;
+
+pub use client::Run;
+pub use daemon::Daemon;
+pub use http::Reply;

@@ -1,0 +1,264 @@
+//! A daemon of its own instance, with roots in a temporary folder, that leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::client::{self, Run, eventually};
+use crate::http::{self, Reply};
+use crate::{census, image};
+
+/// A running daemon. Dropping it removes its containers, stops it, and panics if anything is left over.
+#[derive(Debug)]
+pub struct Daemon {
+    binary: PathBuf,
+    instance: String,
+    folder: TempDir,
+    flags: Vec<String>,
+    child: Option<Child>,
+    peer: Option<PathBuf>,
+}
+
+/// Starts a daemon from the `wharf` binary that cargo built for this test, with `busybox` loaded.
+#[macro_export]
+macro_rules! daemon {
+    ($($flag:expr),*) => {
+        $crate::Daemon::start(env!("CARGO_BIN_EXE_wharf"), &[$($flag),*])
+    };
+}
+
+impl Daemon {
+    /// Starts `binary daemon` with `flags` and loads `busybox:latest`.
+    ///
+    /// With `WHARF_TEST_PEER=unix:///path/of/a/dockerd.sock` the suites run against that engine instead, one
+    /// test at a time: that is how their expectations were checked against Docker.
+    #[track_caller]
+    pub fn start(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        let daemon = Self::start_empty(binary, flags);
+        daemon.docker(&["load", "-q", "-i", &image::busybox().to_string_lossy()]).ok();
+        daemon
+    }
+
+    /// Whether the tests run against another engine, where Wharf's own doings cannot be asked for.
+    pub fn is_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// The same without any image.
+    #[track_caller]
+    pub fn start_empty(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let instance = format!("wt{}n{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::Builder::new().prefix(&format!("{instance}-")).tempdir().expect("make a temporary folder");
+        let mut daemon = Self {
+            binary: binary.into(),
+            instance,
+            folder,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            child: None,
+            peer: std::env::var("WHARF_TEST_PEER").ok().map(|host| host.trim_start_matches("unix://").into()),
+        };
+        if daemon.is_peer() {
+            daemon.remove_containers();
+        } else {
+            daemon.launch();
+        }
+        daemon
+    }
+
+    /// Starts the daemon process (again) on the same roots and waits until it answers.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.log")).expect("open the daemon's log");
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["daemon", "--instance", &self.instance, "--config-file"])
+            .arg(self.path("daemon.json"))
+            .arg("--data-root")
+            .arg(self.path("data"))
+            .arg("--exec-root")
+            .arg(self.path("run"))
+            .arg("--host")
+            .arg(self.host())
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("duplicate the log's descriptor"))
+            .stderr(log);
+        if !self.path("daemon.json").exists() {
+            std::fs::write(self.path("daemon.json"), "{}").expect("write daemon.json");
+        }
+        self.child = Some(command.spawn().expect("start the daemon"));
+        let answered = eventually(Duration::from_secs(30), || self.get("/_ping").ok().filter(|reply| reply.status == 200));
+        assert!(answered.is_some(), "the daemon does not answer; its log:\n{}", self.log());
+    }
+
+    /// A path in the daemon's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The name all its kernel objects carry.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The daemon's `unix://` address.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.peer.clone().unwrap_or_else(|| self.path("wharf.sock"))
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    /// What the daemon wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
+    }
+
+    /// Runs the stock `docker` client (28) against the daemon.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> Run {
+        self.docker_with(args, b"")
+    }
+
+    /// The same with bytes on standard input.
+    #[track_caller]
+    pub fn docker_with(&self, args: &[&str], stdin: &[u8]) -> Run {
+        let mut command = self.command("docker");
+        command.args(args);
+        client::run(command, stdin)
+    }
+
+    /// Runs the 20.10 client of Debian 12.
+    #[track_caller]
+    pub fn docker_20(&self, args: &[&str]) -> Run {
+        let mut command = self.command("docker-20");
+        command.args(args);
+        client::run(command, b"")
+    }
+
+    /// Runs `wharf` itself as the client.
+    #[track_caller]
+    pub fn wharf(&self, args: &[&str]) -> Run {
+        let mut command = client::command(&self.binary, &self.host(), self.folder.path());
+        command.args(args);
+        client::run(command, b"")
+    }
+
+    /// A client command not yet started, for tests that hold it open.
+    #[track_caller]
+    pub fn command(&self, name: &str) -> Command {
+        client::command(client::program(name), &self.host(), self.folder.path())
+    }
+
+    /// One API request.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn request(&self, method: &str, target: &str, body: Option<&serde_json::Value>) -> std::io::Result<Reply> {
+        let body = body.map(serde_json::Value::to_string);
+        http::request(&self.socket(), method, target, body.as_deref().map(str::as_bytes))
+    }
+
+    /// `GET target`.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn get(&self, target: &str) -> std::io::Result<Reply> {
+        self.request("GET", target, None)
+    }
+
+    /// `POST target` with a JSON body (`Null`: none); panics when the daemon does not answer.
+    #[track_caller]
+    pub fn post(&self, target: &str, body: &serde_json::Value) -> Reply {
+        self.request("POST", target, Some(body).filter(|body| !body.is_null())).expect("the daemon answers")
+    }
+
+    /// `inspect` of a container.
+    #[track_caller]
+    pub fn inspect(&self, container: &str) -> serde_json::Value {
+        self.get(&format!("/containers/{container}/json")).expect("the daemon answers").json()
+    }
+
+    /// Waits until `inspect` satisfies `test`; panics with the last document otherwise.
+    #[track_caller]
+    pub fn until(&self, container: &str, test: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        eventually(Duration::from_secs(20), || Some(self.inspect(container)).filter(|document| test(document)))
+            .unwrap_or_else(|| panic!("still not so: {:#}\n{}", self.inspect(container)["State"], self.log()))
+    }
+
+    /// `kill -9` of the daemon alone.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().expect("kill the daemon");
+        child.wait().expect("reap the daemon");
+    }
+
+    /// Asks the daemon to end (SIGTERM) and waits for it.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let ended = eventually(Duration::from_secs(15), || child.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the daemon does not end on SIGTERM; its log:\n{}", self.log());
+        }
+    }
+
+    fn remove_containers(&self) {
+        let Ok(reply) = self.get("/containers/json?all=1") else { return };
+        for container in reply.json().as_array().into_iter().flatten() {
+            let id = container["Id"].as_str().unwrap_or_default();
+            let _ = self.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+        }
+    }
+
+    /// What is left of the instance's kernel objects once the daemon is stopped; waits a little, since the
+    /// kernel and background removal take their time.
+    fn settled_leftovers(instance: &str, folder: &Path) -> Vec<String> {
+        let marker = folder.to_string_lossy().into_owned();
+        let look = || {
+            let mut left = census::leftovers(instance);
+            left.retain(|line| !line.starts_with("process") || line.contains(&marker));
+            left
+        };
+        eventually(Duration::from_secs(5), || Some(()).filter(|()| look().is_empty()));
+        look()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.is_peer() {
+            return self.remove_containers();
+        }
+        if self.child.is_none() {
+            self.launch();
+        }
+        self.remove_containers();
+        self.stop();
+        let left = Self::settled_leftovers(&self.instance, self.folder.path());
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            std::io::Write::write_all(&mut std::io::stderr(), format!("daemon's log ends:\n{}\n", tail.join("\n")).as_bytes()).ok();
+        } else {
+            assert!(left.is_empty(), "left behind by {}: {left:#?}", self.instance);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Fetches the clients that the tests drive and unpacks them into build/clients; nothing is installed.
+#   build/clients/docker     docker CLI 28 and its plugins compose and buildx (Debian sid)
+#   build/clients/docker-20  docker CLI 20.10 (Debian bookworm)
+# apt does the fetching with a state folder of its own, so that signatures are checked as always.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$PWD/build/clients
+[ -e "$out/.complete" ] && exit 0
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -e "$keyring" ] || apt-get install -y -qq debian-archive-keyring >/dev/null
+mirror=$(awk '/^URIs:.*debian\.org\/debian\/?$/{print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
+mirror=${DEBIAN_MIRROR:-${mirror:-http://deb.debian.org/debian}}
+
+fetch() { # SUITE PACKAGE...: unpacked under build/clients/SUITE
+  local suite=$1 root=$out/apt-$1; shift
+  mkdir -p "$root"/{lists/partial,cache/archives/partial,etc/preferences.d,deb} "$out/$suite"
+  echo "deb [signed-by=$keyring] $mirror $suite main" >"$root/etc/sources.list"
+  : >"$root/status"
+  local apt=(apt-get -qq -o "Dir::Etc=$root/etc" -o "Dir::Etc::sourcelist=$root/etc/sources.list" -o "Dir::Etc::sourceparts=-"
+    -o "Dir::State=$root" -o "Dir::State::lists=$root/lists" -o "Dir::State::status=$root/status"
+    -o "Dir::Cache=$root/cache" -o "APT::Architecture=$(dpkg --print-architecture)" -o "APT::Sandbox::User=root")
+  "${apt[@]}" update
+  (cd "$root/deb" && "${apt[@]}" download "$@")
+  for deb in "$root"/deb/*.deb; do dpkg-deb -x "$deb" "$out/$suite"; done
+  rm -rf "$root"
+}
+
+rm -rf "$out"; mkdir -p "$out"
+fetch sid docker-cli docker-compose docker-buildx
+fetch bookworm docker.io
+ln -sf sid/usr/bin/docker "$out/docker"
+ln -sf bookworm/usr/bin/docker "$out/docker-20"
+touch "$out/.complete"

@@ -1,0 +1,90 @@
+//! Nothing is lost when the daemon is.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use wharf_testkit::daemon;
+
+#[test]
+fn containers_run_on_and_are_found_again() {
+    let mut d = daemon!();
+    d.docker(&["run", "-d", "--network", "none", "--name", "on", "busybox", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"]).ok();
+    let before = d.inspect("on");
+    d.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    d.launch();
+    let after = d.inspect("on");
+    assert_eq!(before["State"]["Pid"], after["State"]["Pid"]);
+    assert_eq!(before["State"]["StartedAt"], after["State"]["StartedAt"]);
+    assert_eq!(d.docker(&["exec", "on", "echo", "reached"]).ok(), "reached");
+    d.docker(&["stop", "-t", "0", "on"]).ok();
+    let lines = d.docker(&["logs", "on"]).stdout;
+    let numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(numbers.len() > 20);
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost, doubled or torn");
+}
+
+#[test]
+fn an_exit_while_nobody_looks_is_remembered() {
+    let mut d = daemon!();
+    d.docker(&["run", "-d", "--network", "none", "--name", "gone", "busybox", "sh", "-c", "sleep 0.5; exit 42"]).ok();
+    d.docker(&["run", "-d", "--rm", "--network", "none", "--name", "vanishes", "busybox", "sh", "-c", "sleep 0.5"]).ok();
+    d.docker(&["run", "-d", "--restart", "always", "--network", "none", "--name", "again", "busybox", "sh", "-c", "sleep 0.2"]).ok();
+    d.kill();
+    std::thread::sleep(Duration::from_millis(1500));
+    d.launch();
+    let document = d.until("gone", |document| document["State"]["Status"] == "exited");
+    assert_eq!(document["State"]["ExitCode"], 42);
+    let finished = document["State"]["FinishedAt"].as_str().unwrap().to_owned();
+    assert!(finished.starts_with("20"), "{finished}");
+    assert!(d.inspect("again")["RestartCount"].as_i64() >= Some(2), "the policy was applied without a daemon");
+    let gone = wharf_testkit::client::eventually(Duration::from_secs(5), || {
+        Some(()).filter(|()| d.get("/containers/vanishes/json").unwrap().status == 404)
+    });
+    assert!(gone.is_some(), "--rm is caught up on");
+}
+
+#[test]
+fn an_attached_session_outlives_the_daemon() {
+    let mut d = daemon!();
+    d.docker(&["run", "-d", "-i", "--network", "none", "--name", "talk", "busybox", "sh", "-c", "while read line; do echo got $line; done"]).ok();
+    let mut child =
+        d.command("docker").args(["attach", "--sig-proxy=false", "talk"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    input.write_all(b"before\n").unwrap();
+    output.read_line(&mut line).unwrap();
+    d.kill();
+    input.write_all(b"after\n").unwrap();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "got before\ngot after\n");
+    d.launch();
+    d.docker(&["kill", "talk"]).ok();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_created_container_is_kept_and_a_removed_one_stays_gone() {
+    let mut d = daemon!();
+    let kept = d.docker(&["create", "--name", "kept", "busybox", "true"]).ok();
+    d.docker(&["create", "--name", "removed", "busybox"]).ok();
+    d.docker(&["rename", "kept", "renamed"]).ok();
+    d.docker(&["rm", "removed"]).ok();
+    d.kill();
+    d.launch();
+    assert_eq!(d.inspect("renamed")["Id"], kept.as_str());
+    assert_eq!(d.docker(&["ps", "-aq"]).ok().lines().count(), 1);
+    d.docker(&["start", "-a", "renamed"]).ok();
+}
+
+#[test]
+fn stopping_the_daemon_stops_no_container() {
+    let mut d = daemon!();
+    d.docker(&["run", "-d", "--network", "none", "--name", "on", "busybox", "sleep", "1000"]).ok();
+    let pid = d.inspect("on")["State"]["Pid"].clone();
+    d.stop();
+    d.launch();
+    assert_eq!(d.inspect("on")["State"]["Pid"], pid);
+}
