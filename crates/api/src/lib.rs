@@ -8,6 +8,7 @@
 //! invariant: this crate knows nothing of the engine.
 
 mod auth;
+pub mod client;
 mod config;
 mod container;
 mod decode;
@@ -20,6 +21,7 @@ mod inspect;
 mod message;
 mod mount;
 mod network;
+pub mod shape;
 mod stats;
 pub mod stdcopy;
 mod system;
