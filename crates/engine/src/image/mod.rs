@@ -1,1 +1,126 @@
 //! Images: loading, saving, naming, removing.
+//!
+//! An image is known by the digest of its config; names point to it. Everything that lasts is in
+//! [`wharf_store::Store`]; this manager speaks Docker's words about it. Calls that touch the disk run on the
+//! `Images` pool; lookups are served from memory.
+
+mod archive;
+mod change;
+mod compose;
+mod conflict;
+mod history;
+mod import;
+mod inspect;
+mod layout;
+mod list;
+mod load;
+mod progress;
+mod prune;
+mod remove;
+mod resolve;
+mod save;
+mod tag;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use wharf_oci::{Digest, ImageConfig};
+use wharf_store::{Image, Store};
+
+use crate::error::{Error, Result};
+use crate::events::{Events, Kind};
+use crate::pools::{Class, Pools};
+
+pub use change::apply as apply_changes;
+pub use compose::NewLayer;
+pub use import::ImportOptions;
+pub use list::ListOptions;
+
+/// The largest config, manifest or index that is read, bytes.
+const DOCUMENT_LIMIT: u64 = 8 << 20;
+
+/// A container that stands on an image, as far as images need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The container's id.
+    pub container: String,
+    /// The image's id, `sha256:…`.
+    pub image: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+type Users = dyn Fn() -> Vec<User> + Send + Sync;
+
+/// All images of one engine.
+pub struct Images {
+    store: Arc<Store>,
+    events: Arc<Events>,
+    pools: Pools,
+    users: OnceLock<Box<Users>>,
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Images {
+    /// The images in `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, events: Arc<Events>, pools: Pools) -> Self {
+        Self { store, events, pools, users: OnceLock::new() }
+    }
+
+    /// Tells where to learn which containers stand on images; the first call counts.
+    pub fn set_users(&self, users: impl Fn() -> Vec<User> + Send + Sync + 'static) {
+        // A second call would be a second engine on the same images, which the store's lock rules out.
+        let _ = self.users.set(Box::new(users));
+    }
+
+    /// An image's config, read from its blob and verified. Also works for an image that only lives on below a container.
+    pub fn config(&self, id: &Digest) -> Result<ImageConfig> {
+        let bytes = self.store.read_blob(id, DOCUMENT_LIMIT)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::internal(format!("read config of image {id}: {error}")))
+    }
+
+    /// How many images there are, for `info`.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.store.images().len()
+    }
+
+    fn users(&self) -> Vec<User> {
+        self.users.get().map(|users| users()).unwrap_or_default()
+    }
+
+    /// Runs work that may sleep.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let images = Arc::clone(self);
+        self.pools.run(Class::Images, move || work(&images)).await
+    }
+
+    /// Says that something happened to an image, with its labels as Docker does.
+    fn emit(&self, action: &str, image: &Image, name: &str) {
+        let mut attributes: BTreeMap<String, String> = image.labels.clone();
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.events.emit(Kind::Image, action, &image.id.to_string(), attributes);
+    }
+
+    /// [`Self::emit`] under the image's own id.
+    fn emit_id(&self, action: &str, image: &Image) {
+        self.emit(action, image, &image.id.to_string());
+    }
+}
+
+impl From<wharf_store::Error> for Error {
+    fn from(error: wharf_store::Error) -> Self {
+        if error.is_input() { Self::invalid(error.to_string()) } else { Self::internal(error.to_string()) }
+    }
+}

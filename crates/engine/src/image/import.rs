@@ -1,0 +1,85 @@
+//! An image from a root file system in a tar.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use wharf_api::JsonMessage;
+use wharf_oci::image::Config;
+use wharf_oci::{History, ImageConfig, Platform, Reference};
+
+use super::compose::{Draft, finish, keep_layer};
+use super::{Images, apply_changes, tag};
+use crate::body::{ByteStream, Progress};
+use crate::error::Result;
+use crate::pools::Class;
+
+/// What `docker import` says beside the archive.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Repository of the new image's name; empty: no name.
+    pub repository: String,
+    /// Its tag; empty: `latest`.
+    pub tag: String,
+    /// The history's comment; empty: Docker's own.
+    pub message: String,
+    /// Dockerfile instructions.
+    pub changes: Vec<String>,
+    /// The platform of what is imported, if not this machine's.
+    pub platform: Option<Platform>,
+}
+
+impl Images {
+    /// Makes an image of one layer from the archive in `body`, compressed in whatever way.
+    pub async fn import(self: &Arc<Self>, options: ImportOptions, body: ByteStream) -> Result<Progress> {
+        let name = tag::target(&options.repository, &options.tag)?;
+        let mut config = Config::default();
+        apply_changes(&mut config, &options.changes)?;
+        let (sender, progress) = ByteStream::channel();
+        let images = Arc::clone(self);
+        let pools = self.pools.clone();
+        tokio::spawn(async move {
+            let work = move || images.import_now(options, config, name, body);
+            let message = match pools.run(Class::Images, work).await {
+                Ok(id) => JsonMessage::status("", id),
+                Err(error) => JsonMessage::error(error.message()),
+            };
+            // Nobody is left to tell when the client went away.
+            let _ = sender.message(&message).await;
+        });
+        Ok(progress)
+    }
+
+    fn import_now(
+        &self,
+        options: ImportOptions,
+        config: Config,
+        name: Option<Reference>,
+        body: ByteStream,
+    ) -> Result<String> {
+        let batch = self.store.batch()?;
+        let (_, mut plain) = wharf_layer::decompressor(body.into_reader()).map_err(super::load::refused_layer)?;
+        let layer = keep_layer(&batch, &mut plain)?;
+        let now = Some(Timestamp::now().to_string());
+        let comment = if options.message.is_empty() { "Imported from -".to_owned() } else { options.message };
+        let platform = options.platform.unwrap_or_else(Platform::host);
+        let config = ImageConfig {
+            architecture: platform.architecture,
+            variant: platform.variant,
+            os: platform.os,
+            docker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            created: now.clone(),
+            comment: comment.clone(),
+            config,
+            history: vec![History { created: now, comment, ..History::default() }],
+            ..ImageConfig::default()
+        };
+        let image = finish(&batch, Draft { config, layers: vec![layer], parent: None })?;
+        let id = image.id;
+        batch.commit(vec![image.clone()], name.iter().map(|name| (name.clone(), id)).collect())?;
+        if let Some(name) = &name {
+            self.emit("tag", &image, &name.familiar());
+        }
+        self.emit_id("import", &image);
+        Ok(id.to_string())
+    }
+}
