@@ -1,1 +1,92 @@
-//! remove
+//! Removing a container.
+
+use std::sync::Arc;
+
+use super::spec::points::Kind;
+use super::driver::{After, Driver, Reply, Verb, answer};
+use super::record::Life;
+use super::state::State;
+use super::wait::Milestone;
+use super::{Containers, Happening, Note};
+use crate::error::{Error, Result};
+use crate::pools::Class;
+
+impl Containers {
+    /// Removes a container. `force` kills it first; `volumes` removes its anonymous volumes too.
+    pub async fn remove(self: &Arc<Self>, asked: &str, force: bool, volumes: bool, link: bool) -> Result<()> {
+        if link {
+            self.find(asked)?;
+            return Err(Error::invalid("links are not supported: the container has none"));
+        }
+        self.order(asked, Verb::Remove { force, volumes }).await
+    }
+
+    /// Takes away everything of a container but its record. All of it can be repeated.
+    pub(crate) fn discard(&self, id: &str) -> Result<()> {
+        let failed = |error: &dyn std::fmt::Display| Error::internal(format!("remove container {id}: {error}"));
+        self.store.remove(id).map_err(|error| failed(&error))?;
+        let bundle = self.config.bundle(id);
+        match std::fs::remove_dir_all(&bundle) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format_args!("remove {}", bundle.display()), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Driver {
+    pub(super) async fn remove(&mut self, volumes: bool, reply: Reply) {
+        if self.life().state.is_active() {
+            return self.destroy(After::Remove { volumes, reply }).await;
+        }
+        let removed = self.remove_now(volumes).await;
+        answer(reply, removed);
+    }
+
+    /// What `--rm` asked for; nobody waits for an answer.
+    pub(super) async fn remove_by_itself(&mut self) {
+        if let Err(error) = self.remove_now(true).await {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Removes a container that does not run.
+    pub(super) async fn remove_now(&mut self, volumes: bool) -> Result<()> {
+        let record = self.record();
+        let life = self.life();
+        let run = life.state.last_run();
+        self.container.publish(super::View {
+            record: record.clone(),
+            life: Life { state: State::Removing(run.clone()), ..life.clone() },
+        });
+        // The log first: what a crash leaves behind without a record is swept. It is not waited for the disk:
+        // a power cut within the second brings a removed container back, stopped, which loses nothing.
+        let gone = self.containers.log.written(&Note::Removed { id: &record.id }).await;
+        let (containers, id) = (self.containers.clone(), record.id.clone());
+        let discarded = match gone {
+            Ok(()) => self.containers.pools.run(Class::Lifecycle, move || containers.discard(&id)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = discarded {
+            let life = Life { state: State::Dead(run), ..life };
+            let entry = super::whole(&record, &life);
+            self.containers.log.append(&entry);
+            self.container.publish(super::View { record, life });
+            return Err(error);
+        }
+        let (containers, gone) = (self.containers.clone(), record.clone());
+        let release = move || containers.volumes.release(&gone.id, &gone.mounts, volumes).map(drop);
+        if record.mounts.iter().any(|point| point.kind == Kind::Volume)
+            && let Err(error) = self.containers.pools.run(Class::Lifecycle, release).await
+        {
+            tracing::warn!("container {}: {error}", record.id);
+        }
+        self.containers.index.remove(&record.id, &record.name);
+        self.emit("destroy", &[]);
+        self.tell(Happening::Removed);
+        self.retire();
+        self.reached(Milestone::Removed);
+        Ok(())
+    }
+}

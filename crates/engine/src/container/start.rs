@@ -1,1 +1,153 @@
-//! start
+//! Starting a container.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use wharf_shim::protocol::{Attach, Failure, FailureKind};
+use wharf_shim::{Handle, HandleError};
+
+use super::driver::{Driver, Verb};
+use super::record::Life;
+use super::state::{Running, StartFailure, State};
+use super::{Container, Containers, Happening, Link, launch};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pools::Class;
+
+/// What dockerd, containerd and runc say before their own words; clients match on the whole.
+const PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
+                      runc create failed: unable to start container process: ";
+
+impl Containers {
+    /// Starts a container that does not run.
+    pub async fn start(self: &Arc<Self>, asked: &str) -> Result<()> {
+        self.order(asked, Verb::Start).await
+    }
+}
+
+impl Driver {
+    /// Starts the process by a person's wish.
+    pub(super) async fn start(&mut self) -> Result<()> {
+        match self.launch().await {
+            Ok(running) => {
+                let state = State::Running(running);
+                self.set(Life { state, restart_count: 0, stopped_by_hand: false, oom: false });
+                self.emit("start", &[]);
+                self.tell(Happening::Started);
+                Ok(())
+            }
+            Err(failed) => Err(self.not_started(failed).await),
+        }
+    }
+
+    async fn launch(&mut self) -> Result<Running, NotStarted> {
+        let (containers, record) = (self.containers.clone(), self.record());
+        let prepare = move || launch::prepare(&containers, &record);
+        let (handle, heard) = self.containers.pools.run(Class::Lifecycle, prepare).await?;
+        self.mounted();
+        self.networks("connect");
+        for (attach, connection) in self.container.connect(handle.clone()) {
+            if let Err(error) = handle.attach(attach, connection).await {
+                tracing::warn!("container {}: attach: {error}", self.container.id());
+            }
+        }
+        let launched = handle.launch().await?;
+        self.heard = Some(heard);
+        self.kept = launched.descriptors;
+        Ok(Running { pid: launched.pid, started_at: launched.started_at })
+    }
+
+    /// Writes down why a start failed and tells whoever asked.
+    async fn not_started(&mut self, failed: NotStarted) -> Error {
+        self.container.disconnect();
+        self.networks("disconnect");
+        self.unmounted();
+        let NotStarted { code, error } = failed;
+        let mut life = self.life();
+        let message = error.message().to_owned();
+        life.state = match life.state {
+            State::Created { .. } => State::Created { failed: Some(StartFailure { code, message }) },
+            state => {
+                let mut run = state.last_run();
+                (run.code, run.error) = (code, message);
+                State::Exited(run)
+            }
+        };
+        self.set(life);
+        if self.record().host_config.auto_remove {
+            self.remove_by_itself().await;
+        }
+        error
+    }
+}
+
+impl Container {
+    /// Makes a supervisor reachable and gives those who attached before it was.
+    pub(super) fn connect(&self, handle: Handle) -> Vec<(Attach, OwnedFd)> {
+        match std::mem::replace(&mut *self.link(), Link::Up(handle)) {
+            Link::Down(waiting) => waiting,
+            Link::Up(_) => Vec::new(),
+        }
+    }
+
+    /// The supervisor is gone, or as good as.
+    pub(super) fn disconnect(&self) {
+        let mut link = self.link();
+        if matches!(*link, Link::Up(_)) {
+            *link = Link::Down(Vec::new());
+        }
+    }
+}
+
+/// A start that failed, with the exit code that stands for it.
+#[derive(Debug)]
+pub(super) struct NotStarted {
+    pub(super) code: i32,
+    pub(super) error: Error,
+}
+
+impl From<Error> for NotStarted {
+    fn from(error: Error) -> Self {
+        Self { code: 128, error }
+    }
+}
+
+impl From<HandleError> for NotStarted {
+    fn from(error: HandleError) -> Self {
+        match error {
+            HandleError::Failed(failure) => failure.into(),
+            other => Error::internal(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        let (code, kind) = match failure.kind {
+            FailureKind::NotFound => (127, ErrorKind::Invalid),
+            FailureKind::NotExecutable => (126, ErrorKind::Invalid),
+            FailureKind::Conflict => (128, ErrorKind::Conflict),
+            FailureKind::Other => (128, ErrorKind::Internal),
+        };
+        // What goes wrong in the container's own process is said to be so by runc.
+        let during = if failure.message.starts_with("error during") { "" } else { "error during container init: " };
+        Self { code, error: Error::new(kind, format!("{PREFIX}{during}{}", failure.message)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_reads_as_from_docker() {
+        let message = "exec: \"nosuch\": executable file not found in $PATH".to_owned();
+        let failed = NotStarted::from(Failure { kind: FailureKind::NotFound, message });
+        assert_eq!((failed.code, failed.error.kind()), (127, ErrorKind::Invalid));
+        assert_eq!(
+            failed.error.message(),
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc \
+             create failed: unable to start container process: error during container init: exec: \"nosuch\": \
+             executable file not found in $PATH"
+        );
+    }
+}

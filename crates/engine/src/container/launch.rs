@@ -1,0 +1,136 @@
+//! From a record to a supervisor that is ready to launch: the part of a start that sleeps in the kernel.
+//!
+//! The root file system is a detached mount that belongs to this function until the supervisor has it, so
+//! that a failure on the way leaves nothing behind.
+
+use std::fs::DirBuilder;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wharf_oci::Digest;
+use wharf_shim::protocol::{RestartPolicy, SupervisorConfig};
+use wharf_shim::{Events, Handle};
+use wharf_sys::mount::{DetachedMount, Recipe};
+use wharf_sys::root::Root;
+
+use super::record::Record;
+use super::spec::{self, Build, Peer};
+use super::{Containers, State, log_config};
+use crate::error::{Error, Result};
+
+/// Prepares everything and starts the supervisor.
+pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
+    let bundle = make_bundle(containers, &record.id)?;
+    let recipe = recipe(containers, record)?;
+    let mount = recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
+    let spec = spec(containers, record, &mount)?;
+    let text = serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("write config.json: {error}")))?;
+    std::fs::write(bundle.join("config.json"), text).map_err(|error| Error::io("write config.json", &error))?;
+    let config = SupervisorConfig {
+        id: record.id.clone(),
+        socket: containers.config.socket(&record.id),
+        rootfs: recipe,
+        log: log_config::of(&containers.config, record),
+        open_stdin: record.config.open_stdin,
+        stdin_once: record.config.stdin_once,
+        restart: restart_policy(record),
+        bundle,
+    };
+    let started = Handle::spawn(containers.executable.as_fd(), &config, Some(mount.as_fd()));
+    started.map_err(|error| Error::internal(error.to_string()))
+}
+
+/// Makes a container's directory, which a power cut may have taken too.
+pub(super) fn make_bundle(containers: &Containers, id: &str) -> Result<PathBuf> {
+    let bundle = containers.config.bundle(id);
+    make_directory(&bundle)?;
+    Ok(bundle)
+}
+
+/// Makes a directory that only root may look into.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Error::io(format_args!("mkdir {}", path.display()), &error))
+}
+
+/// How the root file system is mounted; its snapshot is made again where a power cut took it, empty as it
+/// must have been for the record to be the only thing that lasted.
+fn recipe(containers: &Containers, record: &Record) -> Result<Recipe> {
+    match containers.store.recipe(&record.id) {
+        Err(wharf_store::Error::NoSnapshot { .. }) => {
+            containers.store.create_active(&record.id, image(record)?.as_ref())?;
+            Ok(containers.store.recipe(&record.id)?)
+        }
+        found => Ok(found?),
+    }
+}
+
+/// The image a container stands on.
+pub(super) fn image(record: &Record) -> Result<Option<Digest>> {
+    if record.image_id.is_empty() {
+        return Ok(None);
+    }
+    let digest = record.image_id.parse();
+    digest.map(Some).map_err(|_| Error::internal(format!("image id {} is not a digest", record.image_id)))
+}
+
+fn spec(containers: &Containers, record: &Record, mount: &DetachedMount) -> Result<wharf_oci::runtime::Spec> {
+    let root = mount.try_clone().map_err(|error| Error::internal(error.to_string()))?;
+    let root = Root::from_fd(root.into_fd());
+    let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
+    crate::volume::copy_up(&root, &record.mounts)?;
+    let image_layers = |id: &str| containers.layers_of(id);
+    spec::build(&Build {
+        engine: &containers.config,
+        id: &record.id,
+        name: &record.name,
+        config: &record.config,
+        host: &record.host_config,
+        points: &record.mounts,
+        peers: &peers,
+        root: &root,
+        image_layers: &image_layers,
+    })
+}
+
+impl Containers {
+    /// A container whose namespaces another wants to join.
+    pub(super) fn peer(&self, asked: &str) -> Option<Peer> {
+        let container = self.find(asked).ok()?;
+        let view = container.view();
+        Some(Peer {
+            id: view.record.id.clone(),
+            name: view.record.name.clone(),
+            pid: view.state().process().map(|running| running.pid),
+            status: view.state().name().to_owned(),
+            restarting: matches!(view.state(), State::Restarting(_)),
+            ipc_mode: view.record.host_config.ipc_mode.clone(),
+            bundle: self.config.bundle(&view.record.id),
+        })
+    }
+
+    /// The directories that make up an image's tree, the topmost first.
+    fn layers_of(&self, id: &str) -> Result<Vec<PathBuf>> {
+        let id: Digest = id.parse().map_err(|_| Error::internal(format!("image id {id} is not a digest")))?;
+        match self.store.image_recipe(Some(&id))? {
+            Recipe::Overlay { lower, .. } | Recipe::View { lower } => Ok(lower),
+            Recipe::Bind { source } => Ok(vec![source]),
+        }
+    }
+}
+
+/// The restart policy as the supervisor applies it.
+pub(super) fn restart_policy(record: &Record) -> RestartPolicy {
+    let asked = &record.host_config.restart_policy;
+    match asked.name.as_str() {
+        "always" => RestartPolicy::Always,
+        "unless-stopped" => RestartPolicy::UnlessStopped,
+        "on-failure" => {
+            let maximum_retry_count = u32::try_from(asked.maximum_retry_count).unwrap_or(0);
+            RestartPolicy::OnFailure { maximum_retry_count }
+        }
+        _ => RestartPolicy::No,
+    }
+}

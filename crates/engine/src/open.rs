@@ -1,0 +1,123 @@
+//! The engine as a whole: its managers, connected, over one data root.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::CWD;
+use rustix::mount::MountAttrFlags;
+use wharf_store::{Driver, Store};
+use wharf_sys::mount::{Attributes, DetachedMount};
+
+use crate::config::EngineConfig;
+use crate::container::launch::make_directory;
+use crate::container::{Containers, Parts};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::exec::Execs;
+use crate::health;
+use crate::image::{Images, User};
+use crate::network::Networks;
+use crate::pools::{Class, Pools};
+use crate::recover;
+use crate::state_log::StateLog;
+use crate::system::System;
+use crate::volume::Volumes;
+
+/// One engine. Managers know those they need, never the whole.
+#[derive(Debug)]
+pub struct Engine {
+    pub config: Arc<EngineConfig>,
+    pub pools: Pools,
+    pub containers: Arc<Containers>,
+    pub images: Arc<Images>,
+    pub volumes: Arc<Volumes>,
+    pub networks: Arc<Networks>,
+    pub execs: Arc<Execs>,
+    pub events: Arc<Events>,
+    pub system: Arc<System>,
+}
+
+impl Engine {
+    /// Opens the engine over its data root and brings it to where the world is: running containers are
+    /// adopted, ended ones recorded, leftovers swept, and what restart policies want is started.
+    pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
+        let (config, pools) = (Arc::new(config), Pools::default());
+        let settings = config.clone();
+        let opened = pools.run(Class::Lifecycle, move || Disk::open(&settings)).await?;
+        let Disk { store, events, volumes, log, replay, executable } = opened;
+        let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone()));
+        let networks = Arc::new(Networks::new(&config, &events));
+        let containers = Containers::new(Parts {
+            config: config.clone(),
+            pools: pools.clone(),
+            store: store.clone(),
+            images: images.clone(),
+            volumes: volumes.clone(),
+            networks: networks.clone(),
+            events: events.clone(),
+            log,
+            executable,
+        });
+        let standing = Arc::downgrade(&containers);
+        images.set_users(move || standing.upgrade().map(|containers| users(&containers)).unwrap_or_default());
+        let execs = Execs::new(containers.clone());
+        health::watch(&containers, execs.clone());
+        recover::recover(&containers, replay).await?;
+        let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
+        Ok(Arc::new(Self { config, pools, containers, images, volumes, networks, execs, events, system }))
+    }
+}
+
+/// What is read from the disk before anything else.
+struct Disk {
+    store: Arc<Store>,
+    events: Arc<Events>,
+    volumes: Arc<Volumes>,
+    log: StateLog,
+    replay: crate::state_log::Replay,
+    executable: OwnedFd,
+}
+
+impl Disk {
+    fn open(config: &EngineConfig) -> Result<Self> {
+        for directory in [config.data_root.clone(), config.containers(), config.exec_root.join("c")] {
+            make_directory(&directory)?;
+        }
+        let store = Store::open(&config.data_root, storage_driver(config)?)?;
+        let events = Arc::new(Events::open(&config.data_root)?);
+        let volumes = Arc::new(Volumes::open(&config.data_root)?);
+        let (log, replay) = StateLog::open(&config.data_root)?;
+        let executable = executable(config)?;
+        Ok(Self { store, events, volumes, log, replay, executable })
+    }
+}
+
+fn storage_driver(config: &EngineConfig) -> Result<Option<Driver>> {
+    match config.storage_driver.as_deref() {
+        None | Some("") => Ok(None),
+        Some("overlay2" | "overlay" | "overlayfs") => Ok(Some(Driver::Overlay)),
+        Some("vfs") => Ok(Some(Driver::Vfs)),
+        Some(other) => Err(Error::invalid(format!("error initializing graphdriver: driver not supported: {other}"))),
+    }
+}
+
+/// The program that supervisors are started from, behind a read-only mount: a container that looks it up under
+/// `/proc` cannot write to it (CVE-2019-5736).
+fn executable(config: &EngineConfig) -> Result<OwnedFd> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::internal(format!("open {}: {error}", config.executable.display()))
+    };
+    let mount = DetachedMount::clone_tree(CWD, &config.executable, false).map_err(|error| failed(&error))?;
+    let change = Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    mount.set_attr(&change, false).map_err(|error| failed(&error))?;
+    Ok(mount.into_fd())
+}
+
+fn users(containers: &Containers) -> Vec<User> {
+    let user = |one: Arc<crate::container::Container>| {
+        let view = one.view();
+        let (image, running) = (view.record.image_id.clone(), view.state().is_active());
+        User { container: view.record.id.clone(), image, running }
+    };
+    containers.all().into_iter().map(user).collect()
+}
