@@ -99,7 +99,9 @@ pub fn watch(containers: &Arc<Containers>, execs: Arc<Execs>) {
             let Some(containers) = containers.upgrade() else { return };
             match what {
                 Happening::Started => {
-                    let Some(monitor) = Monitor::new(containers, execs.clone(), container.clone()) else { continue };
+                    let Some(monitor) = Monitor::new(containers, execs.clone(), container.clone()) else {
+                        continue;
+                    };
                     let task = tokio::spawn(monitor.run());
                     if let Some(old) = monitors.insert(container.id().to_owned(), task) {
                         old.abort();
@@ -338,7 +340,14 @@ mod tests {
 
     #[test]
     fn durations_and_times_print_as_in_go() {
-        for (millis, text) in [(0, "0s"), (500, "500ms"), (1000, "1s"), (1500, "1.5s"), (90_000, "1m30s"), (3_600_000, "1h0m0s")] {
+        for (millis, text) in [
+            (0, "0s"),
+            (500, "500ms"),
+            (1000, "1s"),
+            (1500, "1.5s"),
+            (90_000, "1m30s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
         assert_eq!(go_time(1_500_000_000), "1970-01-01T00:00:01.5Z");

@@ -18,6 +18,8 @@ use bytes::Bytes;
 use wharf_shim::protocol::LogConfig;
 use wharf_sys::time::wall_nanos;
 
+use super::wait::WaitCondition;
+use super::{Containers, State, log_config};
 use crate::body::{ByteSender, ByteStream};
 use crate::error::{Error, Result};
 use crate::events::parse_timestamp;
@@ -74,6 +76,27 @@ impl LogOptions {
     /// Negative numbers and words mean all.
     fn tail(&self) -> Option<u64> {
         self.tail.parse::<i64>().ok().and_then(|count| u64::try_from(count).ok())
+    }
+}
+
+impl Containers {
+    /// A container's log. Following ends with the process, even where the policy starts it again: as in Docker.
+    pub async fn logs(&self, asked: &str, options: &LogOptions) -> Result<Logs> {
+        options.check()?;
+        let container = self.find(asked)?;
+        // Registered before the look at the state, so that an end in between is not missed.
+        let end = self.wait(container.id(), WaitCondition::NextExit)?;
+        let view = container.view();
+        if matches!(view.state(), State::Dead(_) | State::Removing(_)) {
+            let why = "can not get logs from container which is dead or marked for removal";
+            return Err(Error::conflict(why));
+        }
+        let stopped = view.state().is_active().then_some(async {
+            // An engine that closes ends the following too.
+            let _ = end.done().await;
+        });
+        let config = log_config::of(&self.config, &view.record);
+        read(&self.pools, &config, view.tty(), options, stopped).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! Which events a listener wants, by Docker's rules (moby `daemon/events/filter.go`).
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use wharf_api::Filters;
 use wharf_oci::Reference;
 
 use super::{Event, Kind};
@@ -10,26 +9,21 @@ use super::{Event, Kind};
 /// Docker does not know match everything.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    values: BTreeMap<String, BTreeSet<String>>,
+    filters: Filters,
+}
+
+impl From<Filters> for EventFilter {
+    fn from(filters: Filters) -> Self {
+        Self { filters }
+    }
 }
 
 impl EventFilter {
-    /// A filter from the API's `filters`.
-    pub fn new<K, V, S>(filters: impl IntoIterator<Item = (K, V)>) -> Self
-    where
-        K: Into<String>,
-        V: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        let set = |values: V| values.into_iter().map(Into::into).collect();
-        Self { values: filters.into_iter().map(|(key, values)| (key.into(), set(values))).collect() }
-    }
-
     /// Whether the listener wants `event`.
     pub fn includes(&self, event: &Event) -> bool {
         self.action(event)
-            && self.exact("type", event.kind.name())
-            && self.exact("scope", "local")
+            && self.filters.exact("type", event.kind.name())
+            && self.filters.exact("scope", "local")
             && self.named("daemon", event)
             && self.named("container", event)
             && self.named("plugin", event)
@@ -40,56 +34,40 @@ impl EventFilter {
             && self.named("secret", event)
             && self.named("config", event)
             && self.image(event)
-            && self.labels(&event.attributes)
+            && self.filters.labels("label", &event.attributes)
     }
 
-    fn of(&self, key: &str) -> Option<&BTreeSet<String>> {
-        self.values.get(key).filter(|values| !values.is_empty())
-    }
-
-    fn exact(&self, key: &str, value: &str) -> bool {
-        self.of(key).is_none_or(|wanted| wanted.contains(value))
-    }
-
-    fn prefix(&self, key: &str, value: &str) -> bool {
-        self.of(key).is_none_or(|wanted| wanted.iter().any(|start| value.starts_with(start)))
+    fn asks_for(&self, key: &str) -> bool {
+        self.filters.get(key).next().is_some()
     }
 
     /// Health and exec actions carry a detail after a colon; asking for the bare action means all of them.
     fn action(&self, event: &Event) -> bool {
-        let Some(wanted) = self.of("event") else { return true };
         let bare = ["health_status", "exec_create", "exec_start"];
-        if bare.iter().any(|action| wanted.contains(*action)) {
-            return self.prefix("event", &event.action);
+        if self.filters.get("event").any(|action| bare.contains(&action)) {
+            return self.filters.prefix("event", &event.action);
         }
-        wanted.contains(&event.action)
+        self.filters.exact("event", &event.action)
     }
 
     /// By the start of an id or a name. Only events of that kind can match.
     fn named(&self, key: &str, event: &Event) -> bool {
-        if self.of(key).is_none() {
+        if !self.asks_for(key) {
             return true;
         }
         let name = event.attributes.get("name").map_or("", String::as_str);
-        event.kind.name() == key && (self.prefix(key, &event.id) || self.prefix(key, name))
+        event.kind.name() == key && (self.filters.prefix(key, &event.id) || self.filters.prefix(key, name))
     }
 
     /// By an image's id or name, with or without tag; containers match by the image they were made from.
     fn image(&self, event: &Event) -> bool {
-        let Some(wanted) = self.of("image") else { return true };
+        if !self.asks_for("image") {
+            return true;
+        }
         let key = if event.kind == Kind::Image { "name" } else { "image" };
         let name = event.attributes.get(key).map_or("", String::as_str);
-        [event.id.as_str(), name]
-            .into_iter()
-            .any(|name| wanted.contains(name) || wanted.contains(&untagged(name)))
-    }
-
-    fn labels(&self, attributes: &BTreeMap<String, String>) -> bool {
-        let Some(wanted) = self.of("label") else { return true };
-        wanted.iter().all(|label| match label.split_once('=') {
-            Some((key, value)) => attributes.get(key).is_some_and(|present| present == value),
-            None => attributes.contains_key(label),
-        })
+        let wanted = |name: &str| self.filters.exact("image", name);
+        [event.id.as_str(), name].into_iter().any(|name| wanted(name) || wanted(&untagged(name)))
     }
 }
 
@@ -108,7 +86,11 @@ mod tests {
     }
 
     fn filter(pairs: &[(&str, &[&str])]) -> EventFilter {
-        EventFilter::new(pairs.iter().map(|(key, values)| (*key, values.iter().copied())))
+        let mut filters = Filters::default();
+        for (key, values) in pairs {
+            values.iter().for_each(|value| filters.add(*key, *value));
+        }
+        EventFilter::from(filters)
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use wharf_api::{EventActor, EventMessage};
 use wharf_sys::time::wall_nanos;
 
 pub use filter::EventFilter;
@@ -67,6 +68,29 @@ pub struct Event {
     /// The object it happened to: a container's id, an image's id or reference, a volume's name.
     pub id: String,
     pub attributes: BTreeMap<String, String>,
+}
+
+impl From<&Event> for EventMessage {
+    fn from(event: &Event) -> Self {
+        let mut message = Self {
+            r#type: event.kind.name().to_owned(),
+            action: event.action.clone(),
+            actor: EventActor { id: event.id.clone(), attributes: event.attributes.clone() },
+            scope: "local".to_owned(),
+            time: event.time.div_euclid(1_000_000_000),
+            time_nano: event.time,
+            ..Self::default()
+        };
+        // Fields from before types and actors, for these two only.
+        if matches!(event.kind, Kind::Container | Kind::Image) {
+            message.status.clone_from(&event.action);
+            message.id.clone_from(&event.id);
+        }
+        if event.kind == Kind::Container {
+            message.from = event.attributes.get("image").cloned().unwrap_or_default();
+        }
+        message
+    }
 }
 
 /// The engine's events.

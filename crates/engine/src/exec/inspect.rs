@@ -33,7 +33,9 @@ impl Execs {
             Ok(Err(_)) | Err(_) => return Err(Error::internal("timeout waiting for exec session ready")),
         };
         let gone = || Error::not_found(format!("NotFound: process does not exist {id}: not found"));
-        let (Phase::Running { .. }, Some(handle)) = (phase, exec.container.handle()) else { return Err(gone()) };
+        let (Phase::Running { .. }, Some(handle)) = (phase, exec.container.handle()) else {
+            return Err(gone());
+        };
         if exec.asked.tty {
             let resized = handle.resize(Some(id.to_owned()), height, width).await;
             resized.map_err(|error| Error::internal(error.to_string()))?;
@@ -114,7 +116,9 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_as_go_shows_them() {
-        for (bytes, text) in [(&b""[..], ""), (&[1], "AQ=="), (&[16, 17], "EBE="), (b"abc", "YWJj"), (b"abcd", "YWJjZA==")] {
+        for (bytes, text) in
+            [(&b""[..], ""), (&[1], "AQ=="), (&[16, 17], "EBE="), (b"abc", "YWJj"), (b"abcd", "YWJjZA==")]
+        {
             assert_eq!(base64(bytes), text);
         }
     }

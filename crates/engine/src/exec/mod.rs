@@ -94,7 +94,9 @@ impl Execs {
         exec.container.execs.lock().unwrap_or_else(PoisonError::into_inner).push(exec.id.clone());
         let mut execs = self.lock();
         let now = Instant::now();
-        execs.retain(|_, exec| !matches!(*exec.phase.borrow(), Phase::Ended { at, .. } if now.since(at) > KEPT));
+        execs.retain(
+            |_, exec| !matches!(*exec.phase.borrow(), Phase::Ended { at, .. } if now.since(at) > KEPT),
+        );
         execs.insert(exec.id.clone(), exec);
     }
 

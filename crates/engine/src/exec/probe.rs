@@ -33,7 +33,8 @@ impl Execs {
         let exec = self.make(container.clone(), request).await?;
         self.emit(&exec, &exec.action("exec_create"), &[]);
         let probe = Probe { exec };
-        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::io("make a probe's stream", &error))?;
+        let (ours, theirs) =
+            UnixStream::pair().map_err(|error| Error::io("make a probe's stream", &error))?;
         let attach = Attach {
             stdin: false,
             stdout: true,

@@ -96,7 +96,8 @@ impl ExecTicket {
     /// Starts the exec with the client's connection. `read_ahead`: what was read from it beyond the request.
     /// Why it does not start is said in the stream, as Docker does.
     pub async fn hand_over(self, connection: OwnedFd, read_ahead: Vec<u8>) -> Result<()> {
-        let to_tell = connection.try_clone().map_err(|error| Error::io("keep the client's connection", &error))?;
+        let to_tell =
+            connection.try_clone().map_err(|error| Error::io("keep the client's connection", &error))?;
         let attach = self.exec.attach(self.start.tty, read_ahead)?;
         let started = self.execs.launch(&self.exec, &self.start, Some((attach, connection))).await;
         if let Err(error) = &started {
@@ -204,7 +205,11 @@ mod tests {
         let text = "exec: \"nope\": executable file not found in $PATH";
         assert_eq!(
             failed(FailureKind::NotFound, text),
-            (127, ErrorKind::Invalid, format!("OCI runtime exec failed: exec failed: unable to start container process: {text}"))
+            (
+                127,
+                ErrorKind::Invalid,
+                format!("OCI runtime exec failed: exec failed: unable to start container process: {text}")
+            )
         );
         let text = "exec: \"/etc\": is a directory: permission denied";
         assert_eq!(failed(FailureKind::NotExecutable, text).0, 126);
