@@ -172,6 +172,13 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// A failure of no particular kind; `message` says what was being done.
+    pub fn other(message: String) -> Self {
+        Self { kind: FailureKind::Other, message }
+    }
+}
+
 /// What a failure means to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

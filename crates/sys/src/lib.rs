@@ -1,6 +1,8 @@
 //! Linux as owned values: the only crate with unsafe
 
 pub mod epoll;
+pub mod inherit;
+pub mod memory;
 pub mod pidfd;
 pub mod pipe;
 pub mod pty;
@@ -15,3 +17,8 @@ mod overlay;
 pub mod process;
 pub mod bpf;
 pub mod cgroup;
+pub mod namespace;
+pub mod link;
+pub mod capability;
+pub mod rlimit;
+pub mod seccomp;
