@@ -1,6 +1,7 @@
 //! Syncing unpacked layers after the fact, so that nobody waits for tens of thousands of files to reach the disk.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Doing, Result, at};
@@ -10,12 +11,15 @@ use crate::{Store, schema};
 impl Store {
     /// Starts a sync if any layer waits for one.
     pub(crate) fn sync_in_background(self: &Arc<Self>) {
-        if self.unsynced().is_empty() {
+        let waiting = self.unsynced();
+        if waiting.is_empty() {
             return;
         }
-        let store = Arc::clone(self);
+        // The sync itself, which may take minutes, must not keep the store open.
+        let (store, dir) = (Arc::downgrade(self), self.paths.layers());
         let started = std::thread::Builder::new().name("sync".into()).stack_size(128 * 1024).spawn(move || {
-            if let Err(error) = store.sync_layers() {
+            let synced = sync_fs(&dir).and_then(|()| store.upgrade().map_or(Ok(()), |store| store.mark_synced(waiting)));
+            if let Err(error) = synced {
                 // They stay marked: the next start in this boot tries again, in another unpacks them again.
                 tracing::warn!("sync layers: {error}");
             }
@@ -34,13 +38,15 @@ impl Store {
         if waiting.is_empty() {
             return Ok(());
         }
-        let dir = self.paths.layers();
-        let fd = File::open(&dir).doing(|| at("open", &dir))?;
-        rustix::fs::syncfs(&fd).doing(|| at("sync", &dir))?;
+        sync_fs(&self.paths.layers())?;
+        self.mark_synced(waiting)
+    }
+
+    fn mark_synced(&self, layers: Vec<String>) -> Result<()> {
         let _changing = self.change();
         let write = self.database.begin_write()?;
         let mut state = self.write();
-        for key in waiting {
+        for key in layers {
             if let Some(layer) = state.layers.get_mut(&key) {
                 *layer = Layer { unsynced: None };
                 schema::put(&write, schema::LAYERS, &key, layer)?;
@@ -56,4 +62,10 @@ impl Store {
         let waiting = state.layers.iter().filter(|(_, layer)| layer.unsynced.is_some());
         waiting.map(|(key, _)| key.clone()).collect()
     }
+}
+
+/// Syncs the whole file system that `dir` is on: cheaper than tens of thousands of files one by one.
+fn sync_fs(dir: &Path) -> Result<()> {
+    let fd = File::open(dir).doing(|| at("open", dir))?;
+    rustix::fs::syncfs(&fd).doing(|| at("sync", dir))
 }
