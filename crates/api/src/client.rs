@@ -174,6 +174,14 @@ impl Client {
         Ok(Box::pin(TokioIo::new(upgraded)))
     }
 
+    /// A connection to the daemon on which nothing was said yet.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached.
+    pub async fn raw(&self) -> Result<Box<dyn Connection>, ClientError> {
+        self.dial().await
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: Body, headers: &[(&str, &str)]) -> Result<Response<Incoming>, ClientError> {
         let connection = self.dial().await?;
         let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;

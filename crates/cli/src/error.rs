@@ -1,0 +1,71 @@
+//! How a command fails: what is said on standard error, and the exit code.
+
+use std::io::Write;
+
+use wharf_api::client::ClientError;
+
+/// A failure and its exit code.
+#[derive(Debug)]
+pub struct CliError {
+    message: String,
+    code: i32,
+}
+
+impl CliError {
+    /// A failure with exit code 1.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with_code(mut self, code: i32) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Says it on standard error and gives the exit code.
+    pub(crate) fn report(&self) -> i32 {
+        if !self.message.is_empty() {
+            say(&self.message);
+        }
+        self.code
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for CliError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// One line on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn print(line: &str) -> Result<(), CliError> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
