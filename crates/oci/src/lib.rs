@@ -5,6 +5,7 @@ pub mod image;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+pub mod seccomp;
 
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use image::{Config, Descriptor, History, ImageConfig, Index, Manifest, RootFs};
