@@ -46,7 +46,7 @@ impl Engine {
         let opened = pools.run(Class::Lifecycle, move || Disk::open(&settings)).await?;
         let Disk { store, events, volumes, log, replay, executable } = opened;
         let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone()));
-        let networks = Arc::new(Networks::new(&config, &events));
+        let networks = Arc::new(Networks::open(&config.instance, &config.data_root));
         let containers = Containers::new(Parts {
             config: config.clone(),
             pools: pools.clone(),
@@ -86,6 +86,7 @@ impl Disk {
         let store = Store::open(&config.data_root, storage_driver(config)?)?;
         let events = Arc::new(Events::open(&config.data_root)?);
         let volumes = Arc::new(Volumes::open(&config.data_root)?);
+        volumes.announce(events.clone());
         let (log, replay) = StateLog::open(&config.data_root)?;
         let executable = executable(config)?;
         Ok(Self { store, events, volumes, log, replay, executable })

@@ -1,1 +1,0 @@
-//! What a client may ask for at create, checked with the messages clients know.
