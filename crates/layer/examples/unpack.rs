@@ -19,6 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let summary = unpack(input, &target, &UnpackOptions::new(Whiteouts::Overlay))?;
     let seconds = start.elapsed().as_secs_f64();
     let rate = summary.stream_size as f64 / 1e6 / seconds;
-    println!("{compression}, {} members, {rate:.0} MB/s, {seconds:.2} s, {}", summary.entries, summary.diff_id);
+    println!(
+        "{compression}, {} members, {rate:.0} MB/s, {seconds:.2} s, {}",
+        summary.entries, summary.diff_id
+    );
     Ok(())
 }

@@ -9,7 +9,7 @@ use wharf_sys::root::RootError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The stream ends in the middle of a header or of a file.
-    #[error("unexpected end of the archive")]
+    #[error("unexpected EOF")]
     Truncated,
     /// A header that breaks the format.
     #[error("invalid tar header: {0}")]
@@ -44,7 +44,8 @@ pub enum Error {
         /// What is counted: `bytes` or `entries`.
         unit: &'static str,
     },
-    /// A directory is in the place of something else, and the caller does not want it replaced.
+    /// A directory is in the place of something else, and the caller does not want it replaced: its path, and where
+    /// the archive was to be unpacked.
     #[error("cannot overwrite directory \"{}\" with non-directory \"{}\"", .0.display(), .1.display())]
     OverwriteDirectory(PathBuf, PathBuf),
     /// The other way round.

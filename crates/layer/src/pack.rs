@@ -19,7 +19,7 @@ use crate::tar::{Entry, Kind, Time, Writer};
 pub struct PackOptions<'a> {
     /// The name of the top in the archive: what is below it is `NAME/…`. Empty: the top has no member of its own and
     /// what is in it has plain names.
-    pub name: &'a str,
+    pub name: &'a [u8],
     /// Gives everything this owner instead of its own.
     pub owner: Option<(u32, u32)>,
 }
@@ -27,22 +27,25 @@ pub struct PackOptions<'a> {
 /// Writes what `path` names (a link there is not followed) and all below it to `output`. Sockets have no place in an
 /// archive and are left out, as are files that vanish while they are looked at.
 pub fn pack<W: Write>(root: &Root, path: &Path, options: PackOptions<'_>, output: W) -> Result<W> {
-    let mut packer = Packer::new(output, options.owner);
-    match root.parent(path)? {
-        Some((parent, name)) if !options.name.is_empty() => {
-            packer.tree(&parent, &name, options.name.as_bytes().to_vec())?;
-        }
-        found => {
-            let top = match found {
-                Some((parent, name)) => parent.dir(&name)?,
-                None => root.top()?,
-            };
-            if !options.name.is_empty() {
-                packer.top(&top, options.name.as_bytes())?;
-            }
-            packer.children(&top, options.name.as_bytes())?;
-        }
+    let Some((parent, name)) = root.parent(path)? else {
+        return pack_dir(&root.top()?, options, output);
+    };
+    if options.name.is_empty() {
+        return pack_dir(&parent.dir(&name)?, options, output);
     }
+    let mut packer = Packer::new(output, options.owner);
+    packer.tree(&parent, &name, options.name.to_vec())?;
+    packer.finish()
+}
+
+/// Writes a directory and all below it, as [`pack`] does.
+pub fn pack_dir<W: Write>(dir: &Dir, options: PackOptions<'_>, output: W) -> Result<W> {
+    let mut packer = Packer::new(output, options.owner);
+    if !options.name.is_empty() {
+        let top = packer.describe(&dir.stat_self()?, Kind::Directory, options.name);
+        packer.writer.append(&top)?;
+    }
+    packer.children(dir, options.name)?;
     packer.finish()
 }
 
@@ -90,12 +93,6 @@ impl<W: Write> Packer<W> {
             self.tree(dir, &entry.name, inner)?;
         }
         Ok(())
-    }
-
-    /// The member of a tree's top, which has no name in a parent that could be reached.
-    fn top(&mut self, dir: &Dir, path: &[u8]) -> Result<()> {
-        let stat = dir.stat_self()?;
-        self.writer.append(&self.describe(&stat, Kind::Directory, path))
     }
 
     /// One entry, without what is below it. `None`: it is gone or has no place in an archive.
@@ -171,7 +168,7 @@ impl<W: Write> Packer<W> {
     /// Times have whole seconds, as Docker writes them.
     fn describe(&self, stat: &Stat, kind: Kind, path: &[u8]) -> Entry {
         let mut entry = Entry::new(kind, path);
-        if kind == Kind::Directory {
+        if kind == Kind::Directory && !path.ends_with(b"/") {
             entry.path.push(b'/');
         }
         entry.mode = stat.st_mode & 0o7777;
@@ -183,7 +180,8 @@ impl<W: Write> Packer<W> {
 
 /// A path in the archive.
 pub(crate) fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
+    let slash: &[u8] = if path.is_empty() || path.ends_with(b"/") { b"" } else { b"/" };
+    [path, slash, name.as_bytes()].concat()
 }
 
 fn is_gone(errno: Errno) -> bool {

@@ -125,7 +125,9 @@ fn applied_whiteouts_do_not_leave_through_links() {
 #[test]
 fn attributes_of_overlayfs_itself_are_left_out() {
     let place = accepted(
-        Raw::default().pax(b'x', &[("SCHILY.xattr.trusted.overlay.redirect", "/etc"), ("SCHILY.xattr.user.a", "1")]).dir("d"),
+        Raw::default()
+            .pax(b'x', &[("SCHILY.xattr.trusted.overlay.redirect", "/etc"), ("SCHILY.xattr.user.a", "1")])
+            .dir("d"),
     );
     let top = place.root().top().unwrap();
     let names = top.list_xattrs("d".as_ref()).unwrap();
@@ -138,7 +140,8 @@ fn modes_are_not_set_through_links() {
     let place = Place::new();
     let outside = place.secret();
     let before = std::fs::metadata(&outside).unwrap().permissions();
-    let archive = Raw::default().symlink("l", &outside).patch(|block| block[100..108].copy_from_slice(b"0000777\0"));
+    let archive =
+        Raw::default().symlink("l", &outside).patch(|block| block[100..108].copy_from_slice(b"0000777\0"));
     place.unpack(&archive.end(), Whiteouts::Overlay).unwrap();
     assert_eq!(std::fs::metadata(&outside).unwrap().permissions(), before);
 }
@@ -158,7 +161,10 @@ fn two_sizes_are_refused() {
 fn a_size_in_the_extended_header_alone_counts() {
     let inner = Raw::default().file("smuggled", b"x").end();
     let place = accepted(
-        Raw::default().pax(b'x', &[("size", &inner.len().to_string())]).header("outer", b'0', 0, "").data(&inner),
+        Raw::default()
+            .pax(b'x', &[("size", &inner.len().to_string())])
+            .header("outer", b'0', 0, "")
+            .data(&inner),
     );
     assert_eq!(std::fs::read(place.path("outer")).unwrap(), inner);
     assert!(!place.path("smuggled").exists());
@@ -181,13 +187,23 @@ fn an_extended_header_passes_a_long_name_to_its_member() {
 #[test]
 fn headers_that_readers_understand_differently_are_refused() {
     let cases = [
-        ("two extended headers", Raw::default().pax(b'x', &[("path", "a")]).pax(b'x', &[("path", "b")]).file("c", b"")),
+        (
+            "two extended headers",
+            Raw::default().pax(b'x', &[("path", "a")]).pax(b'x', &[("path", "b")]).file("c", b""),
+        ),
         ("global path", Raw::default().pax(b'g', &[("path", "a")]).file("c", b"")),
         ("global size", Raw::default().pax(b'g', &[("size", "512")]).file("c", b"")),
         ("link with content", Raw::default().header("l", b'2', 512, "t").data(&[1; 512])),
         ("directory with content", Raw::default().header("d", b'5', 512, "").data(&[1; 512])),
-        ("lone zero block", Raw(Raw::default().file("a", b"").data(&[]).0.into_iter().chain([0; 512]).collect()).file("b", b"")),
-        ("octal with text", Raw::default().file("a", b"").patch(|block| block[124..136].copy_from_slice(b"1x         \0"))),
+        (
+            "lone zero block",
+            Raw(Raw::default().file("a", b"").data(&[]).0.into_iter().chain([0; 512]).collect())
+                .file("b", b""),
+        ),
+        (
+            "octal with text",
+            Raw::default().file("a", b"").patch(|block| block[124..136].copy_from_slice(b"1x         \0")),
+        ),
         ("negative size", Raw::default().file("a", b"").patch(|block| block[124..136].fill(0xff))),
         ("malformed record", Raw::default().header("x", b'x', 6, "").data(b"9 a=b\n").file("c", b"")),
         ("path with a NUL", Raw::default().pax(b'x', &[("path", "a\0b")]).file("c", b"")),
@@ -209,7 +225,9 @@ fn a_wrong_checksum_is_refused() {
 #[test]
 fn unknown_kinds_are_refused() {
     for flag in [b'M', b'V', b'D', b'N', b'A', b'8'] {
-        assert!(matches!(refused(Raw::default().header("a", flag, 0, "")), Error::Kind(found) if found == flag));
+        assert!(
+            matches!(refused(Raw::default().header("a", flag, 0, "")), Error::Kind(found) if found == flag)
+        );
     }
 }
 

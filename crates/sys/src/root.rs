@@ -15,12 +15,14 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use crate::error::describe;
+
 /// How often a lookup is tried again when a rename elsewhere made the kernel give up (`EAGAIN`, see openat2(2)).
 const LOOKUP_TRIES: u32 = 128;
 
 /// A call that failed, in the words of strace: what was done, to which path, why.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{op} {}: {}", path.display(), errno_text(*errno))]
+#[error("{op} {}: {}", path.display(), describe(*errno))]
 pub struct RootError {
     op: &'static str,
     path: PathBuf,
@@ -57,14 +59,6 @@ impl From<RootError> for io::Error {
 
 /// Result of an operation in a tree.
 pub type Result<T> = std::result::Result<T, RootError>;
-
-/// An errno as Go and strace users know it: `no such file or directory`.
-pub fn errno_text(errno: Errno) -> String {
-    let text = io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
-}
 
 /// One entry of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,6 +22,8 @@ use crate::whiteout::{self, Name, OPAQUE_XATTR, Whiteouts};
 
 /// Mode of directories that the archive has no member for.
 const IMPLIED_MODE: u32 = 0o755;
+/// The bits of a mode that something may be made with: the set-id ones come after the owner.
+const PLAIN_MODE: u32 = 0o777;
 
 pub(super) struct Unpacker<'a> {
     root: &'a Root,
@@ -122,7 +124,7 @@ impl<'a> Unpacker<'a> {
         name: &OsStr,
         data: &mut Reader<impl BufRead>,
     ) -> Result<()> {
-        let mut file = self.replacing(entry, dir, name, || dir.create_file(name, 0o600))?;
+        let mut file = self.replacing(entry, dir, name, || dir.create_file(name, entry.mode & PLAIN_MODE))?;
         self.size += entry.size;
         let failed = |op: &'static str| move |errno| Error::Tree(RootError::new(op, name, errno));
         match &entry.sparse {
@@ -144,7 +146,7 @@ impl<'a> Unpacker<'a> {
         name: &OsStr,
     ) -> Result<()> {
         let mut hides_lower = false;
-        if let Err(error) = dir.mkdir(name, 0o700) {
+        if let Err(error) = dir.mkdir(name, entry.mode & PLAIN_MODE) {
             if error.errno() != Errno::EXIST {
                 return Err(error.into());
             }
@@ -153,7 +155,7 @@ impl<'a> Unpacker<'a> {
                 // A directory in the place of a whiteout: the one below stays hidden.
                 hides_lower = whiteout::is_overlay_whiteout(&existing);
                 self.clear_place(entry, dir, name)?;
-                dir.mkdir(name, 0o700)?;
+                dir.mkdir(name, entry.mode & PLAIN_MODE)?;
             }
         }
         let opened = dir.open(name, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -202,7 +204,7 @@ impl<'a> Unpacker<'a> {
     fn clear_place(&mut self, entry: &Entry, dir: &Dir, name: &OsStr) -> Result<()> {
         if self.options.keep_kind {
             let is_dir = FileType::from_raw_mode(dir.stat(name)?.st_mode) == FileType::Directory;
-            let (place, new) = (PathBuf::from(name), clean(&entry.path)?);
+            let (place, new) = (clean(&entry.path)?, self.base.to_owned());
             match (is_dir, entry.kind) {
                 (true, kind) if kind != Kind::Directory => return Err(Error::OverwriteDirectory(place, new)),
                 (false, Kind::Directory) => return Err(Error::OverwriteNonDirectory(place, new)),

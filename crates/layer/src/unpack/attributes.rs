@@ -12,11 +12,18 @@ use crate::error::Result;
 use crate::tar::{Entry, Time};
 use crate::whiteout::is_overlay_xattr;
 
-/// Attributes of an open file or directory. The order matters: a change of owner clears the set-id bits and
-/// `security.capability`.
+/// Attributes of an open file or directory. Owner and mode are changed only where they have to be: looking is cheap, while
+/// each change is a transaction of the file system. The order matters: a change of owner clears the set-id bits
+/// and `security.capability`.
 pub(super) fn set_open(fd: BorrowedFd<'_>, entry: &Entry, owner: (u32, u32)) -> rustix::io::Result<()> {
-    rustix::fs::fchown(fd, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+    let stat = rustix::fs::fstat(fd)?;
+    let owned = (stat.st_uid, stat.st_gid) == owner;
+    if !owned {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
+    }
+    if !owned || stat.st_mode & 0o7777 != entry.mode {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+    }
     for (name, value) in usable_xattrs(entry) {
         tolerate(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))?;
     }

@@ -1,4 +1,5 @@
 //! Archives written byte by byte, as no honest writer would.
+#![allow(dead_code, reason = "each test binary uses its share")]
 
 use std::path::Path;
 
@@ -88,7 +89,6 @@ pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
-#[allow(dead_code, reason = "each test binary uses its share")]
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -126,7 +126,6 @@ impl Place {
     }
 }
 
-#[allow(dead_code, reason = "each test binary uses its share")]
 pub(crate) fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
 }
