@@ -5,6 +5,7 @@
 
 mod clock;
 mod files;
+pub(crate) mod forward;
 mod json_line;
 mod reader;
 mod render;
