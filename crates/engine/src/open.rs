@@ -10,7 +10,7 @@ use wharf_sys::mount::{Attributes, DetachedMount};
 
 use crate::config::EngineConfig;
 use crate::container::launch::make_directory;
-use crate::container::{Containers, Parts};
+use crate::container::{Containers, Parts, logs};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exec::Execs;
@@ -62,6 +62,7 @@ impl Engine {
         images.set_users(move || standing.upgrade().map(|containers| users(&containers)).unwrap_or_default());
         let execs = Execs::new(containers.clone());
         health::watch(&containers, execs.clone());
+        logs::forward::watch(&containers);
         recover::recover(&containers, replay).await?;
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
         Ok(Arc::new(Self { config, pools, containers, images, volumes, networks, execs, events, system }))

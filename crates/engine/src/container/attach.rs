@@ -1,13 +1,17 @@
 //! Connecting a client to a container's streams.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use wharf_shim::protocol::{Attach, Framing};
 
+use super::logs::LogOptions;
 use super::record::View;
 use super::{Container, Containers, Link, Request};
 use crate::error::{Error, Result};
+use crate::pools::Class;
 
 /// Ctrl-P, Ctrl-Q: how a client leaves a terminal without ending what runs there.
 const DETACH_KEYS: [u8; 2] = [16, 17];
@@ -31,6 +35,7 @@ pub struct AttachOptions {
 /// A client that may be connected; all that can be refused has been.
 #[derive(Debug)]
 pub struct AttachTicket {
+    containers: Arc<Containers>,
     container: Arc<Container>,
     attach: Attach,
     tty: bool,
@@ -38,14 +43,14 @@ pub struct AttachTicket {
 
 impl Containers {
     /// Checks whether a client can be connected now.
-    pub fn attach(&self, asked: &str, options: &AttachOptions) -> Result<AttachTicket> {
+    pub fn attach(self: &Arc<Self>, asked: &str, options: &AttachOptions) -> Result<AttachTicket> {
         let container = self.find(asked)?;
         let detach_keys = detach_keys(options.detach_keys.as_deref())?;
         let view = container.check(Request::Attach, asked)?;
         let tty = view.tty();
         let attach = wanted(options, &view, detach_keys);
         self.emit(&view.record, "attach", &[]);
-        Ok(AttachTicket { container, attach, tty })
+        Ok(AttachTicket { containers: self.clone(), container, attach, tty })
     }
 
     /// Sets the size of a container's terminal, in characters.
@@ -89,18 +94,40 @@ impl AttachTicket {
     /// start otherwise. `read_ahead`: what was read from it beyond the request.
     pub async fn hand_over(mut self, connection: OwnedFd, read_ahead: Vec<u8>) -> Result<()> {
         self.attach.read_ahead = read_ahead;
-        let handle = match &mut *self.container.link() {
-            Link::Up(handle) => handle.clone(),
-            Link::Down(waiting) => {
-                if self.attach.stream {
-                    waiting.push((self.attach, connection));
-                    return Ok(());
-                }
+        let container = self.container.clone();
+        let handle = match &mut *container.link() {
+            Link::Up(handle) => Some(handle.clone()),
+            Link::Down(waiting) if self.attach.stream => {
+                waiting.push((self.attach, connection));
                 return Ok(());
             }
+            Link::Down(_) => None,
         };
+        let Some(handle) = handle else { return self.replay(connection) };
         let attached = handle.attach(self.attach, connection).await;
         attached.map_err(|error| Error::internal(format!("attach: {error}")))
+    }
+
+    /// Sends what the log of a container without supervisor holds, for as long as the client takes it.
+    fn replay(self, connection: OwnedFd) -> Result<()> {
+        let Attach { replay, stdout, stderr, .. } = self.attach;
+        if !replay || !(stdout || stderr) {
+            return Ok(());
+        }
+        let failed = |error: rustix::io::Errno| Error::io("attach", &error.into());
+        let flags = fcntl_getfl(&connection).map_err(failed)?;
+        fcntl_setfl(&connection, flags - OFlags::NONBLOCK).map_err(failed)?;
+        let options = LogOptions { stdout, stderr, ..LogOptions::default() };
+        tokio::spawn(async move {
+            let Ok(logs) = self.containers.logs(self.container.id(), &options).await else { return };
+            let send = move || {
+                // A client that went away has had enough.
+                let _ = std::io::copy(&mut logs.stream.into_reader(), &mut File::from(connection));
+                Ok(())
+            };
+            let _ = self.containers.pools.run(Class::Files, send).await;
+        });
+        Ok(())
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use wharf_api::{EndpointSettings, PortMap};
+use sha2::{Digest as _, Sha256};
+use wharf_api::{EndpointSettings, Network, PortMap};
 use wharf_oci::Digest;
 
-use super::Containers;
-use super::record::View;
+use super::record::{Record, View};
+use super::spec::peers::joined;
+use super::{Containers, State};
 
 impl Containers {
     /// Whether the name `asked` still means the image `id`.
@@ -31,9 +33,34 @@ impl Containers {
         made_from.map(|image| image.id.to_string()).collect()
     }
 
-    /// A container's networks by name.
+    /// A container's networks by name. The network's id is known from the first start on, the endpoint's while
+    /// the container runs.
     pub(super) fn endpoints(&self, view: &View) -> BTreeMap<String, EndpointSettings> {
-        self.networks.endpoints(&view.record.host_config.network_mode, &view.record.endpoints, view.state().process().is_some())
+        let mut endpoints = view.record.endpoints.clone();
+        let mode = &view.record.host_config.network_mode;
+        if endpoints.is_empty() && joined(mode).is_none() {
+            endpoints.insert(mode.clone(), EndpointSettings::default());
+        }
+        let was_started = !matches!(view.state(), State::Created { .. });
+        for (name, endpoint) in endpoints.iter_mut().filter(|_| was_started) {
+            let Ok(network) = self.networks.inspect(name) else { continue };
+            if view.state().process().is_some() {
+                endpoint.endpoint_id = hex::encode(Sha256::digest(format!("{} {}", view.record.id, network.id)));
+            }
+            endpoint.network_id = network.id;
+        }
+        endpoints
+    }
+
+    /// The networks that a container joins when it starts.
+    pub(super) fn joins(&self, record: &Record) -> Vec<Network> {
+        let mode = &record.host_config.network_mode;
+        if joined(mode).is_some() {
+            return Vec::new();
+        }
+        let names: Vec<&String> =
+            if record.endpoints.is_empty() { vec![mode] } else { record.endpoints.keys().collect() };
+        names.into_iter().filter_map(|name| self.networks.inspect(name).ok()).collect()
     }
 
     /// A container's exposed ports, and where published ones are to be found.

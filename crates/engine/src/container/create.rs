@@ -1,10 +1,10 @@
 //! Making a container. It exists for clients once its record is on the disk, which is the one sync of a
 //! container's whole life that anybody waits for; its directories are made meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharf_api::{ContainerConfig, CreateRequest, CreateResponse, HostConfig};
+use wharf_oci::platform::Platform;
 use wharf_shim::protocol::Timestamp;
 use wharf_store::Image;
 use wharf_sys::time::wall_nanos;
@@ -25,13 +25,20 @@ impl Containers {
         request: CreateRequest,
     ) -> Result<CreateResponse> {
         let name = name.filter(|name| !name.is_empty()).map(|name| names::check(name).map(str::to_owned)).transpose()?;
-        let image = self.image_of(&request.config, platform)?;
-        let containers = self.clone();
+        let platform = platform.filter(|platform| !platform.is_empty()).map(parse_platform).transpose()?;
         let id = names::new_id();
+        let (mut request, warnings) = self.checked(&id, request)?;
+        let image = self.image_of(&request.config.image, platform.as_ref())?;
+        let settings = match &image {
+            Some(image) => self.images.config(&image.id)?.config,
+            None => wharf_oci::Config::default(),
+        };
+        validate::merge_image(&mut request.config, &settings)?;
         let name = Reserved::new(self, name, &id)?;
-        let record = Draft { id: id.clone(), name: name.name.clone(), image, request };
-        let (record, warnings) =
-            self.pools.run(Class::Lifecycle, move || containers.settle_record(record)).await?;
+        let draft = self.draft(&id, &name.name, image.as_deref(), request);
+        let containers = self.clone();
+        let settle = move || containers.with_mounts(draft, warnings);
+        let (record, warnings) = self.pools.run(Class::Lifecycle, settle).await?;
         let (record, life) = (Arc::new(record), Life::default());
         let (containers, made) = (self.clone(), record.clone());
         let entry = whole(&record, &life);
@@ -49,36 +56,58 @@ impl Containers {
         Ok(CreateResponse { id, warnings })
     }
 
-    fn image_of(&self, config: &ContainerConfig, platform: Option<&str>) -> Result<Arc<Image>> {
-        let image = self.images.resolve(&config.image)?;
-        validate::platform(&image.platform, platform, &config.image)?;
-        Ok(image)
+    /// Checks the request and fills in what it leaves open.
+    fn checked(&self, id: &str, request: CreateRequest) -> Result<(CreateRequest, Vec<String>)> {
+        let container_id = |asked: &str| self.find(asked).ok().map(|one| one.id().to_owned());
+        let ask = validate::Ask { engine: &self.config, id, container_id: &container_id };
+        let CreateRequest { mut config, host_config, networking_config } = request;
+        let (mut host, mut networking) = (host_config.unwrap_or_default(), networking_config.unwrap_or_default());
+        let warnings = validate::create(&ask, &mut config, &mut host, &mut networking)?;
+        let (host_config, networking_config) = (Some(host), Some(networking));
+        Ok((CreateRequest { config, host_config, networking_config }, warnings))
     }
 
-    /// Decides everything that create decides. May sleep: volumes are made here.
-    fn settle_record(&self, draft: Draft) -> Result<(Record, Vec<String>)> {
-        let Draft { id, name, image, request } = draft;
-        let image_config = self.images.config(&image.id)?;
-        let settled = validate::create(&self.config, &id, request, &image_config)?;
-        let validate::Settled { config, host, endpoints, mut warnings } = settled;
-        let (mounts, more) = self.register_mounts(&id, &config, &host)?;
-        warnings.extend(more);
+    /// The image that was asked for; none starts from an empty file system.
+    fn image_of(&self, asked: &str, wanted: Option<&Platform>) -> Result<Option<Arc<Image>>> {
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let image = self.images.resolve(asked)?;
+        match wanted {
+            Some(wanted) if !image.platform.satisfies(wanted) => Err(Error::not_found(format!(
+                "image with reference {asked} was found but its platform ({}) does not match the specified platform \
+                 ({wanted})",
+                image.platform
+            ))),
+            _ => Ok(Some(image)),
+        }
+    }
+
+    fn draft(&self, id: &str, name: &str, image: Option<&Image>, request: CreateRequest) -> Record {
+        let CreateRequest { config, host_config, networking_config } = request;
+        let endpoints = networking_config.unwrap_or_default().endpoints_config.unwrap_or_default();
         let mut command = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned();
-        let path = command.next().unwrap_or_default();
-        let record = Record {
-            id,
-            name,
+        Record {
+            id: id.to_owned(),
+            name: name.to_owned(),
             created: Timestamp(wall_nanos()),
-            image_id: image.id.to_string(),
-            path,
+            image_id: image.map(|image| image.id.to_string()).unwrap_or_default(),
+            path: command.next().unwrap_or_default(),
             args: command.collect(),
             config,
-            host_config: host,
-            endpoints,
-            mounts,
+            host_config: host_config.unwrap_or_default(),
+            endpoints: endpoints.into_iter().map(|(name, one)| (name, one.unwrap_or_default())).collect(),
+            mounts: Vec::new(),
             driver: self.store.driver().name().to_owned(),
             platform: "linux".to_owned(),
-        };
+        }
+    }
+
+    /// Decides what is mounted where. May sleep: volumes are made here.
+    fn with_mounts(&self, mut record: Record, mut warnings: Vec<String>) -> Result<(Record, Vec<String>)> {
+        let (mounts, more) = self.register_mounts(&record.id, &record.config, &record.host_config)?;
+        record.mounts = mounts;
+        warnings.extend(more);
         Ok((record, warnings))
     }
 
@@ -125,12 +154,8 @@ impl Containers {
     }
 }
 
-/// What is known when a create begins.
-struct Draft {
-    id: String,
-    name: String,
-    image: Arc<Image>,
-    request: CreateRequest,
+fn parse_platform(text: &str) -> Result<Platform> {
+    text.parse().map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string()))
 }
 
 /// A name that goes back if the create does not come to its end.
@@ -171,6 +196,3 @@ impl Drop for Reserved<'_> {
         }
     }
 }
-
-/// Networks by name, as a record keeps them.
-pub(super) type Endpoints = BTreeMap<String, wharf_api::EndpointSettings>;

@@ -174,7 +174,7 @@ impl Driver {
     /// Tells that the container joined its networks or left them.
     pub(super) fn networks(&self, action: &str) {
         let record = self.record();
-        for network in self.containers.networks.of(&record) {
+        for network in self.containers.joins(&record) {
             let told = [("container", record.id.as_str()), ("name", &network.name), ("type", &network.driver)];
             self.event(Kind::Network, action, &network.id, &told);
         }

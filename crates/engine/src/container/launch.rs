@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wharf_oci::Digest;
-use wharf_shim::protocol::{RestartPolicy, SupervisorConfig};
+use wharf_shim::protocol::{LogConfig, RestartPolicy, SupervisorConfig};
 use wharf_shim::{Events, Handle};
 use wharf_sys::mount::{DetachedMount, Recipe};
 use wharf_sys::root::Root;
@@ -28,11 +28,17 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(
     let spec = spec(containers, record, &mount)?;
     let text = serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("write config.json: {error}")))?;
     std::fs::write(bundle.join("config.json"), text).map_err(|error| Error::io("write config.json", &error))?;
+    let log = log_config::of(&containers.config, record);
+    if let LogConfig::JsonFile { path, .. } | LogConfig::Local { path, .. } = &log
+        && let Some(directory) = path.parent()
+    {
+        make_directory(directory)?;
+    }
     let config = SupervisorConfig {
         id: record.id.clone(),
         socket: containers.config.socket(&record.id),
         rootfs: recipe,
-        log: log_config::of(&containers.config, record),
+        log,
         open_stdin: record.config.open_stdin,
         stdin_once: record.config.stdin_once,
         restart: restart_policy(record),
@@ -79,6 +85,7 @@ pub(super) fn image(record: &Record) -> Result<Option<Digest>> {
 fn spec(containers: &Containers, record: &Record, mount: &DetachedMount) -> Result<wharf_oci::runtime::Spec> {
     let root = mount.try_clone().map_err(|error| Error::internal(error.to_string()))?;
     let root = Root::from_fd(root.into_fd());
+    containers.networks.check_mode(&record.host_config.network_mode)?;
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
     crate::volume::copy_up(&root, &record.mounts)?;
     let image_layers = |id: &str| containers.layers_of(id);

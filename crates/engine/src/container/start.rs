@@ -45,12 +45,18 @@ impl Driver {
         let (handle, heard) = self.containers.pools.run(Class::Lifecycle, prepare).await?;
         self.mounted();
         self.networks("connect");
-        for (attach, connection) in self.container.connect(handle.clone()) {
-            if let Err(error) = handle.attach(attach, connection).await {
-                tracing::warn!("container {}: attach: {error}", self.container.id());
+        let waiting = self.container.connect(handle.clone());
+        let begin = async {
+            for (attach, connection) in waiting {
+                if let Err(error) = handle.attach(attach, connection).await {
+                    tracing::warn!("container {}: attach: {error}", self.container.id());
+                }
             }
-        }
-        let launched = handle.launch().await?;
+            handle.launch().await
+        };
+        // One binary, one version: the answer to the greeting need not be waited for.
+        let (_, launched) = tokio::join!(handle.hello(), begin);
+        let launched = launched?;
         self.heard = Some(heard);
         self.kept = launched.descriptors;
         Ok(Running { pid: launched.pid, started_at: launched.started_at })
