@@ -16,14 +16,14 @@ use crate::log::{Log, Stream};
 use crate::stdin::{Listening, Stdin};
 use crate::token::{Token, Topic};
 
-/// Bytes read from a stream at a time.
-pub(crate) const CHUNK: usize = 256 * 1024;
+/// Bytes read from a stream at a time: what is read and what becomes of it stay in the processor's cache.
+pub(crate) const CHUNK: usize = 64 * 1024;
 /// A pipe that was found this full is made larger.
 const SMALL_PIPE: usize = 64 * 1024;
 /// What a busy pipe is made to hold.
-const LARGE_PIPE: usize = 1 << 20;
+const LARGE_PIPE: usize = 256 * 1024;
 /// Chunks taken from one stream before others get their turn.
-const TURN: usize = 8;
+const TURN: usize = 16;
 /// How long the streams may stay open after the end of the process, when someone else holds them; Docker
 /// waits as long.
 const DRAIN: Duration = Duration::from_secs(2);

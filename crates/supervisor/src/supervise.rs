@@ -498,6 +498,11 @@ impl Supervisor {
         if number == 0 && (!self.execs.is_empty() || self.facts.as_ref().is_some_and(|(_, shares)| *shares)) {
             // What shares the pid namespace of others is not ended by the end of its first process.
             self.kill_all();
+            for exec in &self.execs {
+                if let Stage::Running(running) = &exec.stage {
+                    let _ended_already = running.pidfd.kill();
+                }
+            }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         if let Some(session) = find(&mut self.container, &mut self.execs, number) {

@@ -17,9 +17,12 @@ const BLOCK: usize = 16;
 pub(crate) struct JsonFormat {
     /// What follows the text, up to the time, for either stream.
     middles: [Vec<u8>; 2],
-    /// The time of the batch and what ends every entry.
-    tail: Vec<u8>,
+    /// All that follows the text at the time of the batch, after an escaped newline, for either stream.
+    ends: [Vec<u8>; 2],
 }
+
+/// The newline that an entry's text ends with, escaped.
+const NEWLINE: &[u8] = b"\\n";
 
 impl JsonFormat {
     pub(crate) fn new(attrs: &BTreeMap<String, String>) -> Self {
@@ -32,25 +35,27 @@ impl JsonFormat {
             text.extend_from_slice(b",\"time\":\"");
             text
         };
-        Self { middles: [middle(Stream::Stdout), middle(Stream::Stderr)], tail: Vec::new() }
+        Self { middles: [middle(Stream::Stdout), middle(Stream::Stderr)], ends: Default::default() }
     }
 
     /// Sets the time of the entries that follow, in nanoseconds since 1970.
     pub(crate) fn set_time(&mut self, nanos: i64) {
-        self.tail.clear();
-        self.tail.extend_from_slice(rfc3339_nano(nanos).as_bytes());
-        self.tail.extend_from_slice(b"\"}\n");
+        let time = rfc3339_nano(nanos);
+        for (end, middle) in self.ends.iter_mut().zip(&self.middles) {
+            end.clear();
+            for part in [NEWLINE, middle, time.as_bytes(), b"\"}\n"] {
+                end.extend_from_slice(part);
+            }
+        }
     }
 
     /// Appends one entry.
     pub(crate) fn push(&self, stream: Stream, text: &[u8], newline: bool, out: &mut Vec<u8>) {
+        let end = &self.ends[stream.index()];
+        out.reserve(HEAD.len() + text.len() + end.len());
         out.extend_from_slice(HEAD);
         push_escaped(text, out);
-        if newline {
-            out.extend_from_slice(b"\\n");
-        }
-        out.extend_from_slice(&self.middles[stream.index()]);
-        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(if newline { end } else { &end[NEWLINE.len()..] });
     }
 }
 
@@ -86,25 +91,32 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// Whether a whole block stands for itself. Without an early end, the compiler compares all bytes at once.
+fn is_plain(block: &[u8; BLOCK]) -> bool {
+    !block.iter().fold(false, |special, &b| {
+        special
+            | (b < 0x20)
+            | (b >= 0x80)
+            | (b == b'"')
+            | (b == b'\\')
+            | (b == b'<')
+            | (b == b'>')
+            | (b == b'&')
+    })
+}
+
 /// How many bytes at the head of `text` stand for themselves.
 fn plain_prefix(text: &[u8]) -> usize {
     let mut at = 0;
-    // Without an early end inside the block, the compiler compares all its bytes at once.
     while let Some(block) = text[at..].first_chunk::<BLOCK>() {
-        let special = block.iter().fold(false, |special, &b| {
-            special
-                | (b < 0x20)
-                | (b >= 0x80)
-                | (b == b'"')
-                | (b == b'\\')
-                | (b == b'<')
-                | (b == b'>')
-                | (b == b'&')
-        });
-        if special {
+        if !is_plain(block) {
             break;
         }
         at += BLOCK;
+    }
+    // The rest together with the end of what was looked at makes a block again.
+    if at > 0 && text.len() - at < BLOCK && text.last_chunk().is_some_and(is_plain) {
+        return text.len();
     }
     at + text[at..].iter().position(|&b| !PLAIN[usize::from(b)]).unwrap_or(text.len() - at)
 }

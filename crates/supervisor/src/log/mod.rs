@@ -292,17 +292,9 @@ fn read_local(bytes: &[u8], text: &mut Vec<u8>) -> Option<Option<ReadBack>> {
     }
 }
 
-/// The place of the first newline. Looks at whole words, which is what a log spends its time on.
+/// The place of the first newline.
 fn find_newline(text: &[u8]) -> Option<usize> {
-    const WORD: usize = 32;
-    let mut at = 0;
-    while let Some(block) = text[at..].first_chunk::<WORD>() {
-        if block.iter().fold(false, |found, &b| found | (b == b'\n')) {
-            break;
-        }
-        at += WORD;
-    }
-    text[at..].iter().position(|&b| b == b'\n').map(|found| at + found)
+    wharf_sys::memory::find_byte(b'\n', text)
 }
 
 #[cfg(test)]

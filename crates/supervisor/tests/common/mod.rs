@@ -1,5 +1,8 @@
 //! A container's directory, a supervisor in a process of its own, and what a daemon would do with it.
 
+// Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub, missing_debug_implementations)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
