@@ -59,6 +59,7 @@ impl Store {
     pub fn batch(self: &Arc<Self>) -> Result<Batch> {
         let dir = self.paths.ingest().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&dir).doing(|| at("create", &dir))?;
+        spread(&dir);
         Ok(Batch { store: Arc::clone(self), dir, next: AtomicU64::new(0), pending: Mutex::default() })
     }
 }
@@ -189,9 +190,10 @@ impl Batch {
         &self.store
     }
 
-    /// A path of its own for something on its way in.
+    /// A path of its own for something on its way in. Names never repeat, see [`spread`].
     pub(crate) fn place(&self) -> PathBuf {
-        self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+        let nanos = jiff::Timestamp::now().as_nanosecond();
+        self.dir.join(format!("{nanos:x}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The size of a layer that is here.
@@ -274,6 +276,15 @@ impl Store {
         }
         Ok(placed)
     }
+}
+
+/// Asks ext4 to place each directory made in `dir` in a part of the disk of its own, chosen by its name. Otherwise a
+/// new layer's files go where the last removed image's were, and there ext4 spends half a load on stepping over inodes
+/// that were freed in the last minutes (`recently_deleted`). Other file systems refuse, which is fine.
+fn spread(dir: &Path) {
+    let Ok(dir) = File::open(dir) else { return };
+    let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
+    let _ = rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR);
 }
 
 fn release<K: std::hash::Hash + Eq>(pins: &mut HashMap<K, usize>, key: &K) {
