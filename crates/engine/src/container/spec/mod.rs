@@ -19,6 +19,9 @@ pub mod security;
 pub mod tmpfs;
 pub mod user;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -29,6 +32,7 @@ use wharf_sys::root::Root;
 pub use peers::{Peer, Peers, peers};
 pub use points::Point;
 pub use register::{Register, register};
+pub use resources::resources;
 
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -85,7 +89,7 @@ pub fn build(ask: &Build<'_>) -> Result<Spec> {
         namespaces: namespaces::namespaces(ask),
         sysctl: namespaces::sysctls(ask)?,
         cgroups_path: ask.engine.cgroup(ask.id, &ask.host.cgroup_parent),
-        resources: Some(resources::resources(ask.host)?),
+        resources: Some(resources(ask.host)?),
         seccomp: security::seccomp(ask)?,
         ..Default::default()
     };

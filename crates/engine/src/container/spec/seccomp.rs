@@ -50,8 +50,8 @@ struct Filter {
 }
 
 /// The built-in profile for a container with `capabilities`.
-pub fn builtin(_capabilities: &[String]) -> Option<LinuxSeccomp> {
-    None
+pub fn builtin(capabilities: &[String]) -> LinuxSeccomp {
+    wharf_oci::seccomp::docker_default(capabilities, kernel())
 }
 
 /// Reads a profile and resolves its conditions; `None` where it says nothing at all (`{}`), which Docker takes as no

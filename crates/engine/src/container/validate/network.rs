@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::network::BUILT_IN;
 
 /// Said at create about every container on the default network.
-pub const LOOPBACK_ONLY: &str = "The bridge network is not available in this version of Wharf: the container has a loopback interface only.";
+const LOOPBACK_ONLY: &str = "The bridge network is not available in this version of Wharf: the container has a loopback interface only.";
 
 fn mode(host: &HostConfig) -> &str {
     match host.network_mode.as_str() {
