@@ -12,6 +12,7 @@ pub mod create;
 mod driver;
 mod end;
 pub mod export;
+mod fs_job;
 mod index;
 pub mod inspect;
 mod kill;

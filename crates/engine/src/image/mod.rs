@@ -8,6 +8,7 @@ mod archive;
 mod change;
 mod compose;
 mod conflict;
+mod embedded;
 mod history;
 mod import;
 mod inspect;
@@ -37,6 +38,8 @@ pub use change::apply as apply_changes;
 pub use compose::NewLayer;
 pub use import::ImportOptions;
 pub use list::ListOptions;
+pub(crate) use list::until_time;
+pub(crate) use tag::target as new_name;
 
 /// The largest config, manifest or index that is read, bytes.
 const DOCUMENT_LIMIT: u64 = 8 << 20;

@@ -25,7 +25,7 @@ impl Images {
 }
 
 /// The name that `repo` and `tag` of a request make; none without a repository.
-pub(super) fn target(repository: &str, tag: &str) -> Result<Option<Reference>> {
+pub(crate) fn target(repository: &str, tag: &str) -> Result<Option<Reference>> {
     if repository.is_empty() {
         return Ok(None);
     }
