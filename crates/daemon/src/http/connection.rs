@@ -1,0 +1,112 @@
+//! One client's connection: requests one after another, until it ends or leaves HTTP.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, watch};
+use wharf_api::ApiVersion;
+use wharf_engine::Error;
+
+use crate::http::answer::{self, Answer};
+use crate::http::call::Call;
+use crate::http::hijack::{Client, Takeover};
+use crate::http::query::{self, Query};
+use crate::http::route::{self, Kind, Route};
+use crate::listen::Socket;
+use crate::server::App;
+
+/// Serves a client until the connection ends. `closing` turns true when the daemon goes: a request that is being
+/// answered then is the last.
+pub(crate) async fn serve(socket: Socket, app: Arc<App>, mut closing: watch::Receiver<bool>) {
+    let (sender, mut takeovers) = mpsc::channel(1);
+    let service = service_fn(move |request| {
+        let (app, sender) = (app.clone(), sender.clone());
+        async move { Ok::<_, Infallible>(answer(request, app, sender).await) }
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut told = false;
+    let takeover = loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!("serve a connection: {error}");
+                }
+                return;
+            }
+            Some(takeover) = takeovers.recv() => break takeover,
+            _ = closing.wait_for(|closing| *closing), if !told => {
+                told = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    takeover.run(Client { socket: parts.io.into_inner(), read_ahead: parts.read_buf }).await;
+}
+
+/// Answers one request.
+async fn answer(request: Request<Incoming>, app: Arc<App>, takeover: mpsc::Sender<Takeover>) -> Answer {
+    if request.method() == Method::OPTIONS {
+        return app.dress(answer::empty(StatusCode::OK));
+    }
+    let path = query::decode(request.uri().path(), false);
+    let (version, path) = route::split_version(&path);
+    let Some((route, params)) = route::find(request.method(), path) else {
+        return answer::message(StatusCode::NOT_FOUND, "page not found");
+    };
+    let version = match version.map(str::parse::<ApiVersion>) {
+        None => ApiVersion::MAX,
+        Some(Ok(version)) => version,
+        Some(Err(error)) => return app.dress_plainly(answer::error(&Error::invalid(error.to_string()))),
+    };
+    if let Err(refusal) = check(version, app.oldest) {
+        return app.dress_plainly(refusal);
+    }
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    tracing::debug!(method = %parts.method, path, %version, "request");
+    let call = Call { app: app.clone(), version, params, query, headers: parts.headers, body, takeover };
+    app.dress(match run(route, call).await {
+        Ok(answer) => answer,
+        Err(error) => answer::error(&error),
+    })
+}
+
+/// Runs a route's handler. What changes something is finished even when its client goes away meanwhile.
+async fn run(route: &Route, mut call: Call) -> wharf_engine::Result<Answer> {
+    if route.kind != Kind::Body {
+        call.read_form().await?;
+    }
+    if route.kind != Kind::Change {
+        return (route.handler)(call).await;
+    }
+    let done = tokio::spawn((route.handler)(call)).await;
+    done.unwrap_or_else(|error| Err(Error::internal(format!("answer a request: {error}"))))
+}
+
+/// Refuses versions that are not served.
+fn check(version: ApiVersion, oldest: ApiVersion) -> Result<(), Answer> {
+    if version > ApiVersion::MAX {
+        let text = format!("client version {version} is too new. Maximum supported API version is {}", ApiVersion::MAX);
+        return Err(answer::message(StatusCode::BAD_REQUEST, &text));
+    }
+    if version < oldest {
+        let text = format!(
+            "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your \
+             client to a newer version"
+        );
+        // Such clients do not read JSON errors.
+        let plain = version < ApiVersion::MIN;
+        let answer = if plain { answer::text(StatusCode::BAD_REQUEST, text + "\n") } else { answer::message(StatusCode::BAD_REQUEST, &text) };
+        return Err(answer);
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Images.
+
+use hyper::StatusCode;
+use wharf_api::shape::Document;
+use wharf_engine::image::{ImportOptions, ListOptions};
+use wharf_engine::{Error, Result};
+use wharf_oci::Platform;
+
+use crate::http::answer::{self, Answer, JSON, TAR};
+use crate::http::call::Call;
+use crate::routes::absent::not_available;
+
+pub(crate) async fn list(call: Call) -> Result<Answer> {
+    let query = &call.query;
+    let mut filters = query.filters()?;
+    if !call.version.at_least(41) && !query.get("filter").is_empty() {
+        filters.add("reference", query.get("filter"));
+    }
+    let options = ListOptions {
+        all: query.flag("all"),
+        shared_size: call.version.at_least(42) && query.flag("shared-size"),
+        manifests: call.version.at_least(47) && query.flag("manifests"),
+        filters,
+    };
+    let list = call.engine().images.list(options).await?;
+    answer::shaped(Document::ImageList, &list, call.version)
+}
+
+pub(crate) async fn inspect(call: Call) -> Result<Answer> {
+    let manifests = call.version.at_least(48) && call.query.flag("manifests");
+    let platform = platform_since(&call, 49)?;
+    if manifests && platform.is_some() {
+        return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
+    let found = call.engine().images.inspect(call.id(), manifests, platform).await?;
+    answer::shaped(Document::ImageInspect, &found, call.version)
+}
+
+pub(crate) async fn history(call: Call) -> Result<Answer> {
+    let platform = platform_since(&call, 48)?;
+    answer::json(&call.engine().images.history(call.id(), platform).await?)
+}
+
+pub(crate) async fn attestations(_call: Call) -> Result<Answer> {
+    Err(not_available("attestations"))
+}
+
+pub(crate) async fn tag(call: Call) -> Result<Answer> {
+    call.engine().images.tag(call.id(), call.query.get("repo"), call.query.get("tag")).await?;
+    Ok(answer::empty(StatusCode::CREATED))
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Answer> {
+    let query = &call.query;
+    let done = call.engine().images.remove(call.id(), query.flag("force"), query.flag("noprune")).await?;
+    answer::json(&done)
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Answer> {
+    let filters = call.query.filters()?;
+    answer::json(&call.engine().images.prune(filters).await?)
+}
+
+pub(crate) async fn load(call: Call) -> Result<Answer> {
+    let platforms = platforms(&call)?;
+    // Without progress bars the client asks for none, but for what was loaded.
+    let (app, quiet) = (call.app.clone(), call.query.flag_or("quiet", true));
+    let progress = app.engine.images.load(call.into_stream(), quiet, platforms).await?;
+    answer::checked_stream(JSON, progress).await
+}
+
+pub(crate) async fn save(call: Call) -> Result<Answer> {
+    let tar = call.engine().images.save(&[call.id().to_owned()], &platforms(&call)?).await?;
+    answer::checked_stream(TAR, tar).await
+}
+
+pub(crate) async fn save_many(call: Call) -> Result<Answer> {
+    let tar = call.engine().images.save(&call.query.all("names"), &platforms(&call)?).await?;
+    answer::checked_stream(TAR, tar).await
+}
+
+/// A pull (`fromImage`) or an import (`fromSrc`).
+pub(crate) async fn create(call: Call) -> Result<Answer> {
+    let query = &call.query;
+    if !query.get("fromImage").is_empty() {
+        let name = match query.get("tag") {
+            "" => query.get("fromImage").to_owned(),
+            tag => format!("{}:{tag}", query.get("fromImage")),
+        };
+        if !call.engine().images.is_embedded(&name) {
+            return Err(not_available("pull"));
+        }
+        let progress = call.engine().images.pull_embedded().await?;
+        return answer::checked_stream(JSON, progress).await;
+    }
+    match query.get("fromSrc") {
+        "-" => {}
+        "" => return Err(Error::invalid("neither fromImage nor fromSrc is given")),
+        _ => return Err(not_available("import from a URL")),
+    }
+    let platform = match query.get("platform") {
+        "" => None,
+        text => Some(text.parse().map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string()))?),
+    };
+    let options = ImportOptions {
+        repository: query.get("repo").to_owned(),
+        tag: query.get("tag").to_owned(),
+        message: query.get("message").to_owned(),
+        changes: query.all("changes"),
+        platform,
+    };
+    let app = call.app.clone();
+    let progress = app.engine.images.import(options, call.into_stream()).await?;
+    answer::checked_stream(JSON, progress).await
+}
+
+pub(crate) async fn push(_call: Call) -> Result<Answer> {
+    Err(not_available("push"))
+}
+
+pub(crate) async fn search(_call: Call) -> Result<Answer> {
+    Err(not_available("search"))
+}
+
+pub(crate) async fn distribution(_call: Call) -> Result<Answer> {
+    Err(not_available("asking a registry"))
+}
+
+/// A platform as JSON, which queries carry from `minor` on.
+fn platform_since(call: &Call, minor: u16) -> Result<Option<Platform>> {
+    match call.query.get("platform") {
+        "" => Ok(None),
+        _ if !call.version.at_least(minor) => Ok(None),
+        text => decode(text).map(Some),
+    }
+}
+
+fn platforms(call: &Call) -> Result<Vec<Platform>> {
+    if !call.version.at_least(48) {
+        return Ok(Vec::new());
+    }
+    call.query.all("platform").iter().filter(|text| !text.is_empty()).map(|text| decode(text)).collect()
+}
+
+fn decode(text: &str) -> Result<Platform> {
+    let platform: Platform =
+        serde_json::from_str(text).map_err(|error| Error::invalid(format!("failed to parse platform: {error}")))?;
+    if platform.os.is_empty() || platform.architecture.is_empty() {
+        return Err(Error::invalid("both OS and Architecture must be provided"));
+    }
+    Ok(platform)
+}

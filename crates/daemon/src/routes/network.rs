@@ -1,0 +1,44 @@
+//! Networks.
+
+use hyper::StatusCode;
+use wharf_api::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
+use wharf_engine::Result;
+
+use crate::http::answer::{self, Answer};
+use crate::http::call::Call;
+
+pub(crate) async fn list(call: Call) -> Result<Answer> {
+    let filters = call.query.filters()?;
+    answer::json(&call.engine().networks.list(&filters)?)
+}
+
+pub(crate) async fn inspect(call: Call) -> Result<Answer> {
+    answer::json(&call.engine().networks.inspect(call.id())?)
+}
+
+pub(crate) async fn create(mut call: Call) -> Result<Answer> {
+    let request: NetworkCreateRequest = call.json_required().await?;
+    answer::json_with(StatusCode::CREATED, &call.engine().networks.create(request)?)
+}
+
+pub(crate) async fn remove(call: Call) -> Result<Answer> {
+    call.engine().networks.remove(call.id())?;
+    answer::no_content()
+}
+
+pub(crate) async fn connect(mut call: Call) -> Result<Answer> {
+    let request: NetworkConnectRequest = call.json_required().await?;
+    call.engine().networks.connect(call.id(), request)?;
+    Ok(answer::empty(StatusCode::OK))
+}
+
+pub(crate) async fn disconnect(mut call: Call) -> Result<Answer> {
+    let request: NetworkDisconnectRequest = call.json_required().await?;
+    call.engine().networks.disconnect(call.id(), request)?;
+    Ok(answer::empty(StatusCode::OK))
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Answer> {
+    let filters = call.query.filters()?;
+    answer::json(&call.engine().networks.prune(&filters)?)
+}
