@@ -155,7 +155,7 @@ fn mount_of(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Result<Mount> 
         }
         Kind::Bind => {
             make_source(ask, point)?;
-            check_propagation(ask, point, linux)?;
+            check_propagation(ask, point)?;
             bind(point, Path::new(&point.source), linux)
         }
     }
@@ -236,7 +236,7 @@ fn make_source(ask: &Build<'_>, point: &Point) -> Result<()> {
 }
 
 /// A shared or slave bind needs a source on a mount that is shared (or a slave).
-fn check_propagation(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Result<()> {
+fn check_propagation(ask: &Build<'_>, point: &Point) -> Result<()> {
     let shared = matches!(point.propagation.as_str(), "shared" | "rshared");
     if !shared && !matches!(point.propagation.as_str(), "slave" | "rslave") {
         return Ok(());
@@ -250,7 +250,6 @@ fn check_propagation(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Resul
     }
     // Docker gives sources around its own root this mode unasked, so there it must not fail.
     if !shared && (source.starts_with(&ask.engine.data_root) || ask.engine.data_root.starts_with(&source)) {
-        let _ = &linux;
         return Ok(());
     }
     let what = if shared { "a shared mount" } else { "a shared or slave mount" };
