@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod dependencies;
 mod forbidden;
 
@@ -18,6 +19,8 @@ struct Arguments {
 enum Chore {
     /// Checks that no crate reaches one that DESIGN's arrows forbid, through any path.
     Dependencies,
+    /// Measures daemons beside each other
+    Bench(bench::Arguments),
     /// Checks that a static binary contains none of the C library's name-service functions.
     Forbidden { binary: std::path::PathBuf },
 }
@@ -25,6 +28,7 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Dependencies => dependencies::check(),
+        Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Forbidden { binary } => forbidden::check(&binary),
     };
     match result {

@@ -1,0 +1,116 @@
+//! The benchmark: the same work on several daemons in one run, interleaved; medians, minima and ratios to the first.
+//!
+//! `cargo xtask bench --engine wharf=/run/wharf/wharf.sock --engine docker=/var/run/docker.sock`. Each daemon must have
+//! `busybox:latest`; the image benches want `--big FILE` (a docker-archive).
+
+mod connection;
+mod images;
+mod life;
+mod logs;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use connection::Connection;
+
+/// What to measure, and where.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// NAME=SOCKET of a daemon; the first is what the others are compared with
+    #[arg(long = "engine", value_name = "NAME=SOCKET", required = true)]
+    engines: Vec<String>,
+    /// Rounds of each measurement
+    #[arg(short = 'n', long, default_value_t = 20)]
+    rounds: u32,
+    /// Names of benches to run: cycle exec parallel list logs images (default: all but images)
+    #[arg(short, long, value_delimiter = ',')]
+    benches: Vec<String>,
+    /// A docker-archive for the image benches
+    #[arg(long)]
+    big: Option<PathBuf>,
+}
+
+/// A daemon under measurement.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    name: String,
+    socket: PathBuf,
+}
+
+impl Engine {
+    fn connect(&self) -> Result<Connection> {
+        Connection::open(&self.socket).with_context(|| format!("connect to {} at {}", self.name, self.socket.display()))
+    }
+}
+
+/// One row of the result: what was measured, in which unit, and each engine's samples.
+#[derive(Debug)]
+pub(crate) struct Row {
+    what: String,
+    unit: &'static str,
+    samples: Vec<Vec<f64>>,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, unit: &'static str, engines: usize) -> Self {
+        Self { what: what.into(), unit, samples: vec![Vec::new(); engines] }
+    }
+}
+
+/// Runs the benches asked for and gives the table.
+pub(crate) fn run(arguments: &Arguments) -> Result<String> {
+    let engines: Vec<Engine> = arguments
+        .engines
+        .iter()
+        .map(|text| {
+            let (name, socket) = text.split_once('=').with_context(|| format!("--engine {text}: NAME=SOCKET is wanted"))?;
+            Ok(Engine { name: name.into(), socket: socket.trim_start_matches("unix://").into() })
+        })
+        .collect::<Result<_>>()?;
+    let defaults = ["cycle", "exec", "parallel", "list", "logs"];
+    let names: Vec<&str> = if arguments.benches.is_empty() { defaults.to_vec() } else { arguments.benches.iter().map(String::as_str).collect() };
+    let mut rows = Vec::new();
+    for name in names {
+        rows.extend(match name {
+            "cycle" => life::cycle(&engines, arguments.rounds)?,
+            "exec" => life::exec(&engines, arguments.rounds)?,
+            "parallel" => life::parallel(&engines)?,
+            "list" => life::list(&engines, arguments.rounds)?,
+            "logs" => logs::logs(&engines)?,
+            "images" => images::images(&engines, arguments.big.as_deref().context("the image benches want --big FILE")?)?,
+            other => bail!("there is no bench named {other}"),
+        });
+    }
+    Ok(table(&engines, &rows))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Medians with minima in brackets, and each engine's ratio to the first.
+fn table(engines: &[Engine], rows: &[Row]) -> String {
+    let mut text = format!("{:34}", "");
+    for engine in engines {
+        text += &format!("{:>26}", engine.name);
+    }
+    for row in rows {
+        text += &format!("\n{:34}", format!("{} [{}]", row.what, row.unit));
+        let first = row.samples.first().map_or(f64::NAN, |samples| median(samples));
+        for (index, samples) in row.samples.iter().enumerate() {
+            let middle = median(samples);
+            let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+            let ratio = if index > 0 { format!(" x{:.2}", middle / first) } else { String::new() };
+            text += &format!("{:>26}", format!("{middle:.2} ({least:.2}){ratio}"));
+        }
+    }
+    text
+}
