@@ -93,6 +93,7 @@ impl<'a> Unpacker<'a> {
             Kind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
                 self.replacing(entry, &dir, name, || dir.symlink(name, target))?;
+                self.size += entry.link.len() as u64;
                 set_named(&dir, name, entry, owner, true)?;
             }
             Kind::Char | Kind::Block | Kind::Fifo => {

@@ -58,7 +58,7 @@ pub struct UnpackSummary {
     pub diff_id: DiffId,
     /// Bytes of the whole stream.
     pub stream_size: u64,
-    /// Bytes of all regular files, which Docker calls a layer's size.
+    /// Bytes of all regular files and of symbolic links' targets, which Docker calls a layer's size.
     pub size: u64,
     /// Members.
     pub entries: u64,
