@@ -67,6 +67,20 @@ impl Engine {
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
         Ok(Arc::new(Self { config, pools, containers, images, volumes, networks, execs, events, system }))
     }
+
+    /// Writes what was not written yet. Containers run on; an engine that is not closed loses no more than the
+    /// disk does.
+    pub async fn close(&self) {
+        let (events, containers) = (self.events.clone(), self.containers.clone());
+        let flush = move || {
+            events.flush();
+            Ok(())
+        };
+        let flushed = tokio::join!(self.pools.run(Class::Lifecycle, flush), containers.log.settled());
+        if let (Err(error), _) | (_, Err(error)) = flushed {
+            tracing::warn!("close: {error}");
+        }
+    }
 }
 
 /// What is read from the disk before anything else.

@@ -26,9 +26,8 @@ use journal::Told;
 /// Brings `containers` to where the world is.
 pub(crate) async fn recover(containers: &Arc<Containers>, replay: Replay) -> Result<()> {
     for (id, loaded) in replay.containers {
-        let failed = |error| Error::internal(format!("read record of container {id}: {error}"));
-        let record: Record = serde_json::from_value(loaded.record).map_err(failed)?;
-        let life: Life = serde_json::from_value(loaded.life).map_err(failed)?;
+        let (record, life): (Record, Life) =
+            loaded.read().map_err(|error| error.context(format_args!("container {id}")))?;
         containers.restore(record, life)?;
     }
     let swept = containers.clone();

@@ -71,6 +71,13 @@ impl StateLog {
         self.wait(entry, Until::Synced).await
     }
 
+    /// Waits until the disk has all that was appended.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.writer.send(Append { frame: Vec::new(), until: Until::Synced(sender) });
+        receiver.await.map_err(|_| Error::internal("write state log: the log is closed"))?
+    }
+
     async fn wait<R: Serialize, L: Serialize>(
         &self,
         entry: &Entry<'_, R, L>,
@@ -115,7 +122,8 @@ mod tests {
     }
 
     fn states(replay: &Replay) -> Vec<(String, Value)> {
-        replay.containers.iter().map(|(id, loaded)| (id.clone(), loaded.life.clone())).collect()
+        let life = |one: &compact::Loaded| one.read::<Value, Value>().unwrap().1;
+        replay.containers.iter().map(|(id, loaded)| (id.clone(), life(loaded))).collect()
     }
 
     #[tokio::test]

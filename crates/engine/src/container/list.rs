@@ -2,7 +2,7 @@
 
 mod filter;
 
-use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wharf_api::{
@@ -44,32 +44,35 @@ impl Containers {
             .filter(|(container, view)| selection.takes(self, container, view))
             .collect();
         chosen.sort_by(|(_, one), (_, other)| {
-            let key = |view: &View| (Reverse(view.record.created), view.record.id.clone());
-            match other.record.created.cmp(&one.record.created) {
-                std::cmp::Ordering::Equal => key(one).cmp(&key(other)),
-                order => order,
-            }
+            other.record.created.cmp(&one.record.created).then_with(|| one.record.id.cmp(&other.record.id))
         });
         if let Some(limit) = selection.limit {
             chosen.truncate(limit);
         }
         let now = Timestamp(wall_nanos());
-        let mut summaries: Vec<_> =
-            chosen.iter().map(|(container, view)| self.summary(container, view, now)).collect();
+        let mut named = Named::default();
+        let summary = |(container, view): &(Arc<Container>, Arc<View>)| {
+            let still = *named
+                .entry((view.record.config.image.clone(), view.record.image_id.clone()))
+                .or_insert_with(|| self.still_means(&view.record.config.image, &view.record.image_id));
+            self.summary(container, view, now, still)
+        };
+        let mut summaries: Vec<_> = chosen.iter().map(summary).collect();
         if options.size {
             summaries = self.sized(summaries).await?;
         }
         Ok(summaries)
     }
 
-    fn summary(&self, container: &Container, view: &View, now: Timestamp) -> ContainerSummary {
+    fn summary(&self, container: &Container, view: &View, now: Timestamp, named: bool) -> ContainerSummary {
         let record = &view.record;
         let host = &record.host_config;
         let health = container.health();
         ContainerSummary {
             id: record.id.clone(),
             names: vec![format!("/{}", record.name)],
-            image: self.image_shown(record),
+            // By its id where the name means another image by now.
+            image: if named { record.config.image.clone() } else { record.image_id.clone() },
             image_id: record.image_id.clone(),
             image_manifest_descriptor: None,
             command: command(record),
@@ -87,12 +90,6 @@ impl Containers {
             network_settings: NetworkSettingsSummary { networks: Some(self.endpoints(view)) },
             mounts: record.mounts.iter().map(Point::document).collect(),
         }
-    }
-
-    /// The image as it was named, or its id where that name means another image by now.
-    fn image_shown(&self, record: &Record) -> String {
-        let asked = &record.config.image;
-        if self.still_means(asked, &record.image_id) { asked.clone() } else { record.image_id.clone() }
     }
 
     async fn sized(self: &Arc<Self>, mut summaries: Vec<ContainerSummary>) -> Result<Vec<ContainerSummary>> {
@@ -116,6 +113,9 @@ impl Containers {
         Ok((written, written.saturating_add(self.image_size(image_id))))
     }
 }
+
+/// Whether a name still means an image, asked once for all containers that stand on it.
+type Named = HashMap<(String, String), bool>;
 
 /// The command as one line, arguments with spaces in quotes.
 fn command(record: &Record) -> String {

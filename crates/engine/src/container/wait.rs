@@ -109,6 +109,6 @@ impl Waiters {
 fn response(view: &View) -> WaitResponse {
     let run = view.state().last_run();
     let failed = !run.error.is_empty() || matches!(view.state(), State::Created { failed: Some(_) });
-    let error = failed.then(|| WaitError { message: run.error });
+    let error = failed.then_some(WaitError { message: run.error });
     WaitResponse { status_code: i64::from(run.code), error }
 }

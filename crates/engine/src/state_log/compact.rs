@@ -6,6 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::frame::{self, HEAD, MAGIC};
@@ -22,20 +23,47 @@ pub(crate) struct Replay {
     pub(super) live: u64,
 }
 
-/// The last word on one container.
+/// The last word on one container: payloads, parsed when they are asked for.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    pub(crate) record: Value,
-    pub(crate) life: Value,
-    bytes: u64,
+    record: Vec<u8>,
+    /// `None`: it is in `record`.
+    life: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Record,
+    Life,
+    Removed,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "entry", rename_all = "lowercase")]
-enum Owned {
-    Record { id: String, record: Value, life: Value },
-    Life { id: String, life: Value },
-    Removed { id: String },
+struct Head {
+    entry: Kind,
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct RecordOnly<R> {
+    record: R,
+}
+
+#[derive(Deserialize)]
+struct LifeOnly<L> {
+    life: L,
+}
+
+impl Loaded {
+    /// The record, and what became of it.
+    pub(crate) fn read<R: DeserializeOwned, L: DeserializeOwned>(&self) -> Result<(R, L)> {
+        let failed = |error| Error::internal(format!("read state log: {error}"));
+        let RecordOnly { record } = serde_json::from_slice(&self.record).map_err(failed)?;
+        let life = self.life.as_ref().unwrap_or(&self.record);
+        let LifeOnly { life } = serde_json::from_slice(life).map_err(failed)?;
+        Ok((record, life))
+    }
 }
 
 /// Reads the log at `path`, makes it where there is none, and cuts off what is not whole.
@@ -55,28 +83,28 @@ pub(super) fn replay(path: &Path) -> Result<Replay> {
     }
     let mut replay = Replay { containers: BTreeMap::new(), length: MAGIC.len() as u64, live: 0 };
     while let Some(payload) = frame::read(&mut reader).map_err(failed)? {
-        let Ok(entry) = serde_json::from_slice(&payload) else { break };
+        let Ok(head) = serde_json::from_slice(&payload) else { break };
         replay.length += (HEAD + payload.len()) as u64;
-        replay.fold(entry, (HEAD + payload.len()) as u64);
+        replay.fold(head, payload);
     }
-    replay.live = replay.containers.values().map(|one| one.bytes).sum();
+    replay.live = replay.containers.values().map(|one| (HEAD + one.record.len()) as u64).sum();
     cut(path, size, replay.length).map_err(failed)?;
     Ok(replay)
 }
 
 impl Replay {
-    fn fold(&mut self, entry: Owned, bytes: u64) {
-        match entry {
-            Owned::Record { id, record, life } => {
-                self.containers.insert(id, Loaded { record, life, bytes });
+    fn fold(&mut self, head: Head, payload: Vec<u8>) {
+        match head.entry {
+            Kind::Record => {
+                self.containers.insert(head.id, Loaded { record: payload, life: None });
             }
-            Owned::Life { id, life } => {
-                if let Some(loaded) = self.containers.get_mut(&id) {
-                    loaded.life = life;
+            Kind::Life => {
+                if let Some(loaded) = self.containers.get_mut(&head.id) {
+                    loaded.life = Some(payload);
                 }
             }
-            Owned::Removed { id } => {
-                self.containers.remove(&id);
+            Kind::Removed => {
+                self.containers.remove(&head.id);
             }
         }
     }
@@ -112,7 +140,8 @@ pub(super) fn rewrite(path: &Path) -> Result<(File, u64)> {
     let mut length = MAGIC.len() as u64;
     out.write_all(MAGIC).map_err(failed)?;
     for (id, one) in &kept.containers {
-        let frame = frame::encode(&super::Entry::Record { id, record: &one.record, life: &one.life })?;
+        let (record, life): (Value, Value) = one.read()?;
+        let frame = frame::encode(&super::Entry::Record { id, record: &record, life: &life })?;
         out.write_all(&frame).map_err(failed)?;
         length += frame.len() as u64;
     }
