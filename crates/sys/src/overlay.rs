@@ -6,14 +6,16 @@
 //! a forked child with a mount namespace of its own, which hands back a detached copy.
 
 use std::{
-    ffi::{CStr, CString},
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    ffi::CString,
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
     io::Errno,
     mount::{FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsopen},
 };
@@ -93,34 +95,105 @@ fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> std::result::Res
     Ok(DetachedMount::from_context(context.as_fd(), MountAttrFlags::empty()).context(|| "mount overlay")?)
 }
 
+/// What mount(2) takes as options, at most.
+const OPTIONS_MAX: usize = 4095;
+
 fn mount_classic(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
-    let mut held = Vec::with_capacity(lower.len() + 2);
-    let mut hold = |path: &Path| -> Result<RawFd> {
-        let fd = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .context(|| format!("mount overlay: directory {}", path.display()))?;
-        let number = fd.as_raw_fd();
-        held.push(fd);
-        Ok(number)
-    };
-    let numbers = lower.iter().map(|path| Ok(hold(path)?.to_string())).collect::<Result<Vec<_>>>()?;
-    let mut options = format!("lowerdir={}", numbers.join(":"));
-    if let Some(upper) = upper {
-        options += &format!(",upperdir={},workdir={}", hold(upper.dir)?, hold(upper.work)?);
-        options += if upper.volatile { ",volatile" } else { "" };
+    let mut plan = Plan::with_capacity(lower.len());
+    for (index, layer) in lower.iter().enumerate() {
+        plan.add(if index == 0 { "lowerdir=" } else { ":" }, layer)?;
     }
-    // Without a nul byte by construction: digits and fixed words.
-    let options = CString::new(options).map_err(|_| Error::new("mount overlay", Errno::INVAL))?;
-    in_private_namespace(&options)
+    if let Some(upper) = upper {
+        plan.add(",upperdir=", upper.dir)?;
+        plan.add(",workdir=", upper.work)?;
+        plan.end = if upper.volatile { ",volatile" } else { "" };
+    }
+    in_private_namespace(&mut plan)
+}
+
+/// All that the child needs, allocated beforehand.
+struct Plan {
+    /// Words of the option string, each followed by the number of a directory's descriptor.
+    parts: Vec<(&'static str, CString)>,
+    end: &'static str,
+    opened: Vec<RawFd>,
+    options: Vec<u8>,
+}
+
+impl Plan {
+    fn with_capacity(layers: usize) -> Self {
+        let count = layers + 2;
+        Self {
+            parts: Vec::with_capacity(count),
+            end: "",
+            opened: Vec::with_capacity(count),
+            options: Vec::with_capacity(OPTIONS_MAX + 1),
+        }
+    }
+
+    fn add(&mut self, word: &'static str, dir: &Path) -> Result<()> {
+        let path = CString::new(dir.as_os_str().as_bytes())
+            .map_err(|_| Error::new(format!("mount overlay: directory {}", dir.display()), Errno::INVAL))?;
+        self.parts.push((word, path));
+        Ok(())
+    }
+
+    /// Opens the directories and writes the option string; allocates nothing.
+    fn open(&mut self) -> std::result::Result<(), Errno> {
+        for (word, path) in &self.parts {
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+            // SAFETY: a terminated string that outlives the call.
+            let fd = unsafe { libc::open(path.as_ptr(), flags) };
+            if fd < 0 {
+                return Err(process::errno());
+            }
+            self.opened.push(fd);
+            append(&mut self.options, word.as_bytes())?;
+            append_number(&mut self.options, fd)?;
+        }
+        append(&mut self.options, self.end.as_bytes())?;
+        append(&mut self.options, b"\0")
+    }
+}
+
+/// Extends a buffer within its capacity.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8]) -> std::result::Result<(), Errno> {
+    if buffer.len() + bytes.len() > buffer.capacity().min(OPTIONS_MAX + 1) {
+        return Err(Errno::TOOBIG);
+    }
+    buffer.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn append_number(buffer: &mut Vec<u8>, number: RawFd) -> std::result::Result<(), Errno> {
+    let mut digits = [0; 10];
+    let (mut rest, mut start) = (number.unsigned_abs(), digits.len());
+    loop {
+        start -= 1;
+        // A digit fits.
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return append(buffer, &digits[start..]);
+        }
+    }
 }
 
 /// Mounts in a child with its own mount namespace and takes the copy's descriptor from it.
 ///
 /// The child shares the table of descriptors, so it only has to say the number; it allocates nothing,
 /// because this may be a multi-threaded process.
-fn in_private_namespace(options: &CStr) -> Result<DetachedMount> {
-    let answer = process::fork_sharing_files(|| match mount_and_clone(options) {
-        Ok(fd) => i64::from(fd),
-        Err(errno) => -i64::from(errno.raw_os_error()),
+fn in_private_namespace(plan: &mut Plan) -> Result<DetachedMount> {
+    let answer = process::fork_sharing_files(|| {
+        let result = mount_and_clone(plan);
+        for fd in &plan.opened {
+            // SAFETY: this child opened it and nobody else knows its number.
+            unsafe { libc::close(*fd) };
+        }
+        match result {
+            Ok(fd) => i64::from(fd),
+            Err(errno) => -i64::from(errno.raw_os_error()),
+        }
     })
     .context(|| "mount overlay: start child")?;
     if answer < 0 {
@@ -133,7 +206,7 @@ fn in_private_namespace(options: &CStr) -> Result<DetachedMount> {
     Ok(DetachedMount::from_fd(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-fn mount_and_clone(options: &CStr) -> std::result::Result<RawFd, Errno> {
+fn mount_and_clone(plan: &mut Plan) -> std::result::Result<RawFd, Errno> {
     let check = |result: i64| if result < 0 { Err(process::errno()) } else { Ok(result) };
     // SAFETY: plain system calls with terminated strings that outlive them. `unshare` detaches the
     // namespace and the working directory of this child alone, which is a process of one thread.
@@ -141,9 +214,11 @@ fn mount_and_clone(options: &CStr) -> std::result::Result<RawFd, Errno> {
         check(libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).into())?;
         let private = libc::MS_REC | libc::MS_PRIVATE;
         check(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()).into())?;
+        // Opened here, because an overlay refuses directories of another mount namespace.
+        plan.open()?;
         check(libc::chdir(c"/proc/self/fd".as_ptr()).into())?;
         let kind = c"overlay".as_ptr();
-        check(libc::mount(kind, c"/proc".as_ptr(), kind, 0, options.as_ptr().cast()).into())?;
+        check(libc::mount(kind, c"/proc".as_ptr(), kind, 0, plan.options.as_ptr().cast()).into())?;
         let flags = 1 | libc::O_CLOEXEC;
         let tree = check(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc".as_ptr(), flags))?;
         RawFd::try_from(tree).map_err(|_| Errno::BADF)
@@ -152,7 +227,7 @@ fn mount_and_clone(options: &CStr) -> std::result::Result<RawFd, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::fd::AsRawFd};
 
     use super::*;
 

@@ -18,7 +18,7 @@ impl TestGroup {
     }
 
     fn run(&self, script: &str) -> Child {
-        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         self.0.add(i32::try_from(child.id()).unwrap()).unwrap();
         child
     }
@@ -38,9 +38,11 @@ impl Drop for TestGroup {
 #[test]
 fn processes_are_listed_frozen_and_killed() {
     let group = TestGroup::new();
-    let mut child = group.run("sleep 1000 & sleep 1000 & read line");
+    let mut child = group.run("read line; sleep 1000 & sleep 1000");
+    // It forks only once it is in the group.
+    drop(child.stdin.take());
     let deadline = Instant::now() + Duration::from_secs(5);
-    while group.0.pids().unwrap().is_empty() && Instant::now() < deadline {
+    while group.0.pids().unwrap().len() < 3 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(group.0.pids().unwrap().contains(&i32::try_from(child.id()).unwrap()));
@@ -89,7 +91,7 @@ fn devices_outside_the_rules_cannot_be_opened() {
         access: DeviceAccess::parse("rw"),
     };
     group.0.apply(&Limits { devices: Some(vec![null]), ..Limits::default() }).unwrap();
-    let script = "read line; : < /dev/null || exit 1; : < /dev/zero && exit 2; exit 0";
+    let script = "read line; true < /dev/null || exit 1; true < /dev/zero && exit 2; exit 0";
     let mut child = group.run(script);
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -107,7 +109,7 @@ fn the_device_program_decides_in_the_unified_tree() {
         access: DeviceAccess::parse("r"),
     };
     crate::bpf::attach_device_filter(dir, &crate::bpf::device_program(false, &[rule])).unwrap();
-    let script = "read line; : < /dev/null || exit 1; : < /dev/zero && exit 2; : > /dev/null && exit 3; exit 0";
+    let script = "read line; true < /dev/null || exit 1; true < /dev/zero && exit 2; true > /dev/null && exit 3; exit 0";
     let mut child = group.run(script);
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
