@@ -136,7 +136,8 @@ fn binary(field: &[u8]) -> Result<i64> {
     let mut value = if field[0] & 0x40 != 0 { -1i64 } else { 0 };
     for (at, byte) in field.iter().enumerate() {
         let byte = if at == 0 { (byte & 0x7f) | if value < 0 { 0x80 } else { 0 } } else { *byte };
-        if !(-(1i64 << 55)..1i64 << 55).contains(&value) {
+        // One bit less than fits, so that every number read can be negated and written again.
+        if !(-(1i64 << 54)..1i64 << 54).contains(&value) {
             return Err(Error::Header("number too large"));
         }
         value = (value << 8) | i64::from(byte);
