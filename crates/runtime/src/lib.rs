@@ -6,6 +6,14 @@
 //! After either returns, the caller reports to its parent and ends.
 
 pub mod error;
+mod init;
+pub mod init_reaper;
+mod join;
+mod launch;
+mod program;
+mod report;
+pub mod resources;
+mod rootfs;
 pub mod seccomp;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

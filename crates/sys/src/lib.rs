@@ -22,3 +22,4 @@ pub mod link;
 pub mod capability;
 pub mod rlimit;
 pub mod seccomp;
+pub mod reaper;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -192,6 +192,8 @@ pub fn identity(pid: i32, kind: &str) -> Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]

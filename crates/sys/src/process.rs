@@ -387,6 +387,18 @@ fn check(code: i32) -> std::result::Result<(), i32> {
     if code == 0 { Ok(()) } else { Err(code) }
 }
 
+/// Gives every signal its default action and blocks none: ignored and blocked signals survive exec.
+///
+/// # Errors
+/// None known.
+pub fn reset_signals() -> Result<()> {
+    for signal in 1..=64 {
+        // SAFETY: installs no handler. Those that cannot be changed answer an error, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    crate::signal::unblock_all().context(|| "unblock signals")
+}
+
 /// Lets a descriptor survive exec.
 ///
 /// # Errors

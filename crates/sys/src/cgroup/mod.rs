@@ -285,6 +285,11 @@ impl Cgroup {
         }
     }
 
+    /// Its directories in the version 1 hierarchies, in the layout's order.
+    pub fn v1_directories(&self) -> impl Iterator<Item = &Path> {
+        self.v1.iter().map(|hierarchy| hierarchy.dir.as_path())
+    }
+
     fn directories(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|hierarchy| hierarchy.dir.as_path()).chain(self.v2.as_deref())
     }

@@ -1,0 +1,178 @@
+//! From a bundle to its first process: the part that runs in the host's view.
+//!
+//! Everything that needs the host is opened here and carried into the container as descriptors: bind
+//! sources, cgroups, namespaces to join. `init.rs` goes on from there and never looks at a host path again.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use wharf_oci::runtime::{Linux, NamespaceKind, Process, Spec};
+use wharf_sys::{
+    cgroup::Cgroup,
+    mount::DetachedMount,
+    namespace::{self, IdRange, flags},
+    process::{self, CloneOptions, Forked},
+    seccomp::Instruction,
+};
+
+use crate::{
+    LaunchRequest, Launched, RootSource, Stdio,
+    error::{LaunchError, Result},
+    init, report, resources,
+    rootfs::plan::{self, PlannedMount},
+    seccomp,
+};
+
+/// All that the new process needs, made before it is.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) linux: &'a Linux,
+    pub(crate) process: &'a Process,
+    pub(crate) stdio: Stdio<'a>,
+    pub(crate) root: DetachedMount,
+    pub(crate) mounts: Vec<PlannedMount<'a>>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) cgroup_files: Vec<OwnedFd>,
+    pub(crate) filter: Option<Vec<Instruction>>,
+    /// Device nodes of the host, by path: a user namespace may not make its own.
+    pub(crate) host_devices: Vec<(String, DetachedMount)>,
+}
+
+/// Which namespaces are new and which are another's.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces {
+    new: u64,
+    joined: Vec<(u64, OwnedFd)>,
+}
+
+impl Namespaces {
+    fn open(linux: &Linux) -> Result<Self> {
+        let mut namespaces = Self::default();
+        for namespace in &linux.namespaces {
+            let flag = flag_of(namespace.kind);
+            if namespace.path.is_empty() {
+                namespaces.new |= flag;
+            } else {
+                namespaces.joined.push((flag, namespace::open(namespace.path.as_ref())?));
+            }
+        }
+        if namespaces.new & flags::MOUNT == 0 {
+            return Err(LaunchError::other("a container needs a mount namespace of its own"));
+        }
+        // A user namespace comes last: it takes the right to join the others.
+        namespaces.joined.sort_by_key(|(flag, _)| *flag == flags::USER);
+        Ok(namespaces)
+    }
+
+    pub(crate) fn is_new(&self, flag: u64) -> bool {
+        self.new & flag != 0
+    }
+}
+
+pub(crate) fn flag_of(kind: NamespaceKind) -> u64 {
+    match kind {
+        NamespaceKind::Pid => flags::PID,
+        NamespaceKind::Network => flags::NETWORK,
+        NamespaceKind::Mount => flags::MOUNT,
+        NamespaceKind::Ipc => flags::IPC,
+        NamespaceKind::Uts => flags::UTS,
+        NamespaceKind::User => flags::USER,
+        NamespaceKind::Cgroup => flags::CGROUP,
+        NamespaceKind::Time => flags::TIME,
+    }
+}
+
+pub(crate) fn launch(request: &LaunchRequest<'_>) -> Result<Launched> {
+    let spec = request.spec;
+    let linux = spec.linux.as_ref().ok_or_else(|| LaunchError::other("config.json has no linux part"))?;
+    let process = spec.process.as_ref().ok_or_else(|| LaunchError::other("config.json names no process"))?;
+    let cgroup = make_cgroup(linux)?;
+    let namespaces = Namespaces::open(linux)?;
+    let user_namespace = namespaces.is_new(flags::USER);
+    let plan = Plan {
+        spec,
+        linux,
+        process,
+        stdio: request.stdio,
+        root: root_mount(&request.root)?,
+        mounts: plan::prepare(spec, cgroup.as_ref())?,
+        cgroup_files: cgroup.as_ref().map(Cgroup::join_files).transpose()?.unwrap_or_default(),
+        filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        host_devices: if user_namespace { plan::host_devices(linux)? } else { Vec::new() },
+        namespaces,
+    };
+    for (flag, fd) in &plan.namespaces.joined {
+        namespace::join(fd.as_fd(), *flag)?;
+    }
+    spawn(&plan)
+}
+
+/// The cgroup with its limits in force, so that its first process never runs without them.
+fn make_cgroup(linux: &Linux) -> Result<Option<Cgroup>> {
+    if linux.cgroups_path.is_empty() {
+        return Ok(None);
+    }
+    let cgroup = Cgroup::create(&linux.cgroups_path)?;
+    if let Some(resources) = &linux.resources {
+        cgroup.apply(&resources::limits(resources)?)?;
+    }
+    Ok(Some(cgroup))
+}
+
+/// A copy of the daemon's mount where the kernel can copy one that is detached (6.15); else that mount
+/// itself the first time, and a new one after that.
+fn root_mount(source: &RootSource<'_>) -> Result<DetachedMount> {
+    let Some(mount) = source.mount else { return Ok(source.recipe.mount()?) };
+    match DetachedMount::clone_tree(mount, "", true) {
+        Err(error) if error.errno() == Errno::INVAL => {
+            let attached = rustix::fs::openat(mount, "..", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
+                .is_ok_and(|parent| !same_file(&parent, mount));
+            if attached {
+                return Ok(source.recipe.mount()?);
+            }
+            let own = mount.try_clone_to_owned().map_err(LaunchError::other)?;
+            Ok(DetachedMount::from_fd(own))
+        }
+        result => Ok(result?),
+    }
+}
+
+fn same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    let identity = |fd: &dyn AsFd| rustix::fs::fstat(fd.as_fd()).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    identity(&one) == identity(&other)
+}
+
+fn spawn(plan: &Plan<'_>) -> Result<Launched> {
+    let (receiver, sender) = report::channel()?;
+    // The view of the cgroup tree starts at the process's own group, so that comes after joining.
+    let options = CloneOptions {
+        namespaces: plan.namespaces.new & !flags::CGROUP,
+        sibling: true,
+        cgroup: None,
+    };
+    match process::clone(&options)? {
+        Forked::Child => {
+            drop(receiver);
+            let error = init::run(plan, &sender);
+            sender.fail(&error);
+            process::exit_now(1)
+        }
+        Forked::Parent(child) => {
+            drop(sender);
+            if plan.namespaces.is_new(flags::USER) {
+                let ranges = |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
+                let (users, groups) = (ranges(&plan.linux.uid_mappings), ranges(&plan.linux.gid_mappings));
+                namespace::write_id_maps(child.pid, &users, &groups)?;
+                receiver.release()?;
+            }
+            let report = receiver.finish()?;
+            let console = report.console;
+            Ok(Launched { pid: child.pid, pidfd: child.pidfd, console, warnings: report.warnings })
+        }
+    }
+}
+
+pub(crate) fn id_range(mapping: &wharf_oci::runtime::IdMapping) -> IdRange {
+    IdRange { inside: mapping.container_id, outside: mapping.host_id, size: mapping.size }
+}

@@ -1,0 +1,191 @@
+//! Making one mount.
+
+use std::{
+    ffi::OsStr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    io::Errno,
+    mount::MountAttrFlags,
+};
+use wharf_sys::{
+    mount::{Attributes, DetachedMount, Propagation},
+    root::Root,
+};
+
+use super::{
+    Tree,
+    options::Options,
+    plan::{PlannedMount, What},
+};
+use crate::error::{LaunchError, Result};
+
+/// `f_type` of a procfs (`linux/magic.h`).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// What may be mounted inside `/proc`: files whose content is about the machine, shown per container by
+/// tools such as lxcfs.
+const ALLOWED_IN_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+pub(crate) fn make(tree: &mut Tree, mount: &PlannedMount<'_>, label: &str) -> Result<()> {
+    let is_directory = !matches!(&mount.what, What::Bind { is_directory: false, .. });
+    let place = place(&tree.root, mount.destination, is_directory)?;
+    check_place(&tree.root, place.as_fd(), mount)?;
+    match &mount.what {
+        What::Bind { tree: source, .. } => bind(source, &mount.options, place.as_fd()),
+        What::New { kind, source } => {
+            let made = new(kind, source, &mount.options, label)?;
+            made.attach(place.as_fd())?;
+            spread(&made, &mount.options)?;
+            match *kind {
+                "proc" if mount.destination == "/proc" => tree.keep_procfs(made),
+                "devpts" => tree.devpts = Some(made),
+                _ => {}
+            }
+            Ok(())
+        }
+        What::CgroupV1 { hierarchies } => cgroup_v1(tree, mount, hierarchies, place.as_fd()),
+    }
+}
+
+impl Tree {
+    fn keep_procfs(&mut self, made: DetachedMount) {
+        self.procfs = Some(made);
+    }
+}
+
+/// Opens what a mount goes over, making it where it is missing.
+pub(crate) fn place(root: &Root, path: &str, is_directory: bool) -> Result<OwnedFd> {
+    let open = || root.open_at(path, OFlags::PATH, Mode::empty());
+    match open() {
+        Err(error) if error.errno() == Errno::NOENT => {}
+        found => return found.map_err(LaunchError::other),
+    }
+    if is_directory {
+        root.create_dir_all(path, 0o755).map_err(LaunchError::other)?;
+    } else {
+        let (parent, name) = split(path)?;
+        let parent = root.create_dir_all(parent, 0o755).map_err(LaunchError::other)?;
+        parent.create_file(name, 0o755).map_err(LaunchError::other)?;
+    }
+    open().map_err(LaunchError::other)
+}
+
+pub(crate) fn split(path: &str) -> Result<(&Path, &OsStr)> {
+    let path = Path::new(path);
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent, name)),
+        _ => Err(LaunchError::other(format!("{} cannot be a mount point", path.display()))),
+    }
+}
+
+/// Refuses places that an image or another container may have prepared: a link where a kernel file system
+/// goes (CVE-2019-19921), and anything inside a `/proc`.
+fn check_place(root: &Root, place: BorrowedFd<'_>, mount: &PlannedMount<'_>) -> Result<()> {
+    let destination = mount.destination.trim_end_matches('/');
+    if destination.is_empty() {
+        return Err(LaunchError::other("the root itself cannot be mounted over"));
+    }
+    let is_kernels = matches!(&mount.what, What::New { kind: "proc" | "sysfs", .. });
+    if is_kernels || matches!(destination, "/proc" | "/sys" | "/dev") {
+        let stat = root.stat(destination).map_err(LaunchError::other)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(LaunchError::other(format!("{destination:?} must be an ordinary directory")));
+        }
+    }
+    let is_proc = |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| i64::from(stat.f_type) == PROC_SUPER_MAGIC);
+    if destination == "/proc" {
+        let what_is_proc = match &mount.what {
+            What::Bind { tree, .. } => is_proc(tree.as_fd()).map_err(LaunchError::other)?,
+            What::New { kind, .. } => *kind == "proc" || *kind == "tmpfs",
+            What::CgroupV1 { .. } => false,
+        };
+        return if what_is_proc { Ok(()) } else { Err(LaunchError::other("only a proc may be mounted at /proc")) };
+    }
+    if is_proc(place).map_err(LaunchError::other)? && !ALLOWED_IN_PROC.contains(&destination) {
+        let why = format!("{destination:?} cannot be mounted because it is inside /proc");
+        return Err(LaunchError::other(why));
+    }
+    Ok(())
+}
+
+fn bind(source: &DetachedMount, options: &Options<'_>, place: BorrowedFd<'_>) -> Result<()> {
+    // Attributes first: a read-only mount is never writable, even for an instant.
+    let own = options.own.attributes();
+    if !own.is_empty() {
+        source.set_attr(&own, false)?;
+    }
+    let below = options.recursive.attributes();
+    if !below.is_empty() {
+        source.set_attr(&below, true)?;
+    }
+    let (propagation, recursive) = options.propagation.unwrap_or((Propagation::Private, true));
+    source.set_attr(&Attributes::new().propagation(propagation), recursive)?;
+    source.attach(place)?;
+    Ok(())
+}
+
+fn new(kind: &str, source: &str, options: &Options<'_>, label: &str) -> Result<DetachedMount> {
+    let context;
+    let mut data = options.data.clone();
+    if !label.is_empty() && matches!(kind, "tmpfs" | "devpts" | "mqueue") {
+        context = format!("context={label}");
+        data.push(&context);
+    }
+    Ok(DetachedMount::new(kind, source, &data, options.own.initial())?)
+}
+
+fn spread(mount: &DetachedMount, options: &Options<'_>) -> Result<()> {
+    if let Some((propagation, recursive)) = options.propagation {
+        mount.set_attr(&Attributes::new().propagation(propagation), recursive)?;
+    }
+    Ok(())
+}
+
+/// A directory with the container's own group of each hierarchy, and links for those with several
+/// controllers (`cpu -> cpu,cpuacct`).
+fn cgroup_v1(
+    tree: &Tree,
+    mount: &PlannedMount<'_>,
+    hierarchies: &[(String, DetachedMount)],
+    place: BorrowedFd<'_>,
+) -> Result<()> {
+    let flags = mount.options.own.initial_writable();
+    let parent = DetachedMount::new("tmpfs", "cgroup", &["mode=755"], flags)?;
+    parent.attach(place)?;
+    let top = tree.root.dir(mount.destination).map_err(LaunchError::other)?;
+    let mut change = Attributes::new().set(flags);
+    if mount.options.own.is_read_only() {
+        change = change.set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    }
+    for (name, group) in hierarchies {
+        let name_os = OsStr::new(name);
+        top.mkdir(name_os, 0o755).map_err(LaunchError::other)?;
+        let place = top.open(name_os, OFlags::PATH).map_err(LaunchError::other)?;
+        group.set_attr(&change, false)?;
+        group.set_attr(&Attributes::new().propagation(Propagation::Private), true)?;
+        group.attach(place.as_fd())?;
+        for controller in name.split(',').filter(|_| name.contains(',')) {
+            top.symlink(OsStr::new(controller), name_os).map_err(LaunchError::other)?;
+        }
+    }
+    if mount.options.own.is_read_only() {
+        parent.set_attr(&Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY), false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! From a profile to the BPF program the kernel runs before each system call.
+//!
+//! The program finds the architecture, then the call's number by binary search over ranges with the same
+//! answer, then compares arguments where a rule has conditions. See `seccomp(2)`.
+
+mod arch;
+mod assemble;
+mod conditions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use wharf_oci::runtime::{LinuxSeccomp, SeccompAction, SyscallArg};
+use wharf_sys::seccomp::Instruction;
+
+use self::arch::Arch;
+use crate::error::{LaunchError, Result};
+
+/// `SECCOMP_RET_*` of `linux/seccomp.h`.
+mod answer {
+    pub(super) const KILL_PROCESS: u32 = 0x8000_0000;
+    pub(super) const KILL_THREAD: u32 = 0;
+    pub(super) const TRAP: u32 = 0x0003_0000;
+    pub(super) const ERRNO: u32 = 0x0005_0000;
+    pub(super) const TRACE: u32 = 0x7ff0_0000;
+    pub(super) const LOG: u32 = 0x7ffc_0000;
+    pub(super) const ALLOW: u32 = 0x7fff_0000;
+}
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// What one system call's number leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Leaf<'a> {
+    /// One answer.
+    Always(u32),
+    /// The first set of conditions that holds decides, else the default.
+    When(Vec<(Conditions<'a>, u32)>, u32),
+}
+
+/// Conditions that must hold together.
+type Conditions<'a> = Vec<&'a SyscallArg>;
+
+/// Translates a profile for this machine.
+///
+/// # Errors
+/// Unknown architectures, arguments beyond the sixth, actions this engine does not have.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
+    let arches = arches(profile)?;
+    let default = code_of(profile.default_action, profile.default_errno_ret)?;
+    let mut tables = Vec::with_capacity(arches.len());
+    for arch in &arches {
+        tables.push((*arch, table(profile, *arch, default)?));
+    }
+    Ok(assemble::program(&tables))
+}
+
+fn arches(profile: &LinuxSeccomp) -> Result<Vec<Arch>> {
+    let mut arches = vec![Arch::NATIVE];
+    for name in &profile.architectures {
+        match Arch::from_name(name) {
+            Some(arch) if !arches.contains(&arch) => arches.push(arch),
+            Some(_) => {}
+            None if Arch::is_foreign(name) => {}
+            None => return Err(LaunchError::other(format!("seccomp: unknown architecture {name:?}"))),
+        }
+    }
+    Ok(arches)
+}
+
+fn code_of(action: SeccompAction, errno: Option<u32>) -> Result<u32> {
+    let data = errno.unwrap_or(EPERM) & 0xffff;
+    Ok(match action {
+        SeccompAction::Kill => answer::KILL_THREAD,
+        SeccompAction::KillProcess => answer::KILL_PROCESS,
+        SeccompAction::Trap => answer::TRAP,
+        SeccompAction::Errno => answer::ERRNO | data,
+        SeccompAction::Trace => answer::TRACE | data,
+        SeccompAction::Allow => answer::ALLOW,
+        SeccompAction::Log => answer::LOG,
+        SeccompAction::Notify => return Err(LaunchError::other("seccomp: SCMP_ACT_NOTIFY is not supported")),
+    })
+}
+
+/// The whole range of numbers as ascending starts with what each leads to.
+type Table<'a> = Vec<(u32, Leaf<'a>)>;
+
+fn table(profile: &LinuxSeccomp, arch: Arch, default: u32) -> Result<Table<'_>> {
+    let mut leaves = BTreeMap::<u32, Leaf<'_>>::new();
+    for rule in &profile.syscalls {
+        let code = code_of(rule.action, rule.errno_ret)?;
+        if code == default {
+            continue;
+        }
+        if let Some(arg) = rule.args.iter().find(|arg| arg.index > 5) {
+            return Err(LaunchError::other(format!("seccomp: no argument {}", arg.index)));
+        }
+        let alternatives = alternatives(&rule.args);
+        for number in rule.names.iter().filter_map(|name| arch.number(name)) {
+            add(&mut leaves, number, &alternatives, code, default);
+        }
+    }
+    Ok(cover(&leaves, default))
+}
+
+/// Conditions on one argument said twice are alternatives, as runc reads them; else all must hold.
+fn alternatives(args: &[SyscallArg]) -> Vec<Conditions<'_>> {
+    let repeated = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
+    if repeated { args.iter().map(|arg| vec![arg]).collect() } else { vec![args.iter().collect()] }
+}
+
+/// A rule without conditions makes those with conditions moot, as libseccomp has it; of several without,
+/// the first counts.
+fn add<'a>(
+    leaves: &mut BTreeMap<u32, Leaf<'a>>,
+    number: u32,
+    alternatives: &[Conditions<'a>],
+    code: u32,
+    default: u32,
+) {
+    let leaf = leaves.entry(number).or_insert_with(|| Leaf::When(Vec::new(), default));
+    let Leaf::When(rules, _) = leaf else { return };
+    if alternatives.iter().any(Vec::is_empty) {
+        *leaf = Leaf::Always(code);
+        return;
+    }
+    rules.extend(alternatives.iter().map(|conditions| (conditions.clone(), code)));
+}
+
+/// Fills the gaps. Numbers above all that the profile knows are calls newer than it: with a default that
+/// fails calls, these fail as on a kernel without them, so that programs fall back.
+fn cover<'a>(leaves: &BTreeMap<u32, Leaf<'a>>, default: u32) -> Table<'a> {
+    let fails = default & 0xffff_0000 == answer::ERRNO;
+    let newest = leaves.keys().next_back().copied();
+    let mut table: Table<'a> = Vec::new();
+    let mut push = |start: u32, leaf: Leaf<'a>| {
+        if table.last().is_none_or(|(_, last)| *last != leaf) {
+            table.push((start, leaf));
+        }
+    };
+    let mut next = 0;
+    for (number, leaf) in leaves {
+        if *number > next {
+            push(next, Leaf::Always(default));
+        }
+        push(*number, leaf.clone());
+        next = number.saturating_add(1);
+    }
+    match newest {
+        Some(_) if fails => push(next, Leaf::Always(answer::ERRNO | ENOSYS)),
+        _ => push(next, Leaf::Always(default)),
+    }
+    table
+}
