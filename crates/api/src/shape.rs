@@ -48,7 +48,7 @@ pub fn shape(kind: Document, document: &mut Value, version: ApiVersion) {
 type Step = fn(Document, &mut Value);
 
 /// What changed with a version, undone; newest first.
-const STEPS: [(u16, Step); 12] = [
+const STEPS: [(u16, Step); 11] = [
     (51, before_51),
     (50, before_50),
     (49, before_49),
@@ -59,7 +59,6 @@ const STEPS: [(u16, Step); 12] = [
     (44, before_44),
     (43, before_43),
     (42, before_42),
-    (31, before_31),
     (25, before_25),
 ];
 
@@ -207,9 +206,14 @@ fn before_43(kind: Document, document: &mut Value) {
     if kind == Document::ImageList {
         each(document, |image| {
             let empty = |name: &str| image.get(name).and_then(Value::as_array).is_none_or(Vec::is_empty);
-            if empty("RepoTags") && empty("RepoDigests") {
-                set(image, "RepoTags", json!(["<none>:<none>"]));
-                set(image, "RepoDigests", json!(["<none>@<none>"]));
+            match (empty("RepoTags"), empty("RepoDigests")) {
+                (true, true) => {
+                    set(image, "RepoTags", json!(["<none>:<none>"]));
+                    set(image, "RepoDigests", json!(["<none>@<none>"]));
+                }
+                (true, false) => set(image, "RepoTags", Value::Null),
+                (false, true) => set(image, "RepoDigests", Value::Null),
+                (false, false) => {}
             }
         });
     }
@@ -221,15 +225,11 @@ fn before_42(kind: Document, document: &mut Value) {
         Document::DiskUsage => {
             let sizes = document.get("BuildCache").and_then(Value::as_array);
             let total: i64 = sizes.into_iter().flatten().filter_map(|cache| cache.get("Size")?.as_i64()).sum();
-            set(document, "BuilderSize", json!(total));
+            if total != 0 {
+                set(document, "BuilderSize", json!(total));
+            }
         }
         _ => {}
-    }
-}
-
-fn before_31(kind: Document, document: &mut Value) {
-    if kind == Document::DiskUsage {
-        remove(document, "BuildCache");
     }
 }
 
