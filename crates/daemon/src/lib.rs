@@ -12,6 +12,8 @@ mod reload;
 mod routes;
 mod server;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 
