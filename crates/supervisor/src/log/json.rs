@@ -95,8 +95,7 @@ const PLAIN: [bool; 256] = {
 fn is_plain(block: &[u8; BLOCK]) -> bool {
     !block.iter().fold(false, |special, &b| {
         special
-            | (b < 0x20)
-            | (b >= 0x80)
+            | !(0x20..0x80).contains(&b)
             | (b == b'"')
             | (b == b'\\')
             | (b == b'<')
