@@ -117,7 +117,12 @@ pub struct Manifest {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its own media type; OCI allows it to be absent.
-    #[serde(rename = "mediaType", default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// What kind of artifact this is, for those that are no images.
     #[serde(rename = "artifactType", default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +147,12 @@ pub struct Index {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its own media type; OCI allows it to be absent.
-    #[serde(rename = "mediaType", default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// The manifests.
     #[serde(default, deserialize_with = "null_default")]
@@ -166,10 +176,18 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_default")]
     pub os: String,
     /// Version of the operating system.
-    #[serde(rename = "os.version", deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "os.version",
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub os_version: String,
     /// Features the operating system must have.
-    #[serde(rename = "os.features", deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "os.features",
+        deserialize_with = "null_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub os_features: Vec<String>,
     /// Who made it.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// A platform string that names nothing known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is an invalid component of {whole:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument")]
+#[error(
+    "{text:?} is an invalid component of {whole:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
+)]
 pub struct PlatformError {
     text: String,
     whole: String,
@@ -42,7 +44,12 @@ impl Platform {
             "aarch64" => ("arm64", ""),
             other => (other, ""),
         };
-        Self { architecture: architecture.into(), os: "linux".into(), variant: variant.into(), ..Self::default() }
+        Self {
+            architecture: architecture.into(),
+            os: "linux".into(),
+            variant: variant.into(),
+            ..Self::default()
+        }
     }
 
     /// The same platform in canonical words: `x86_64` is `amd64`, `arm64/v8` is `arm64`.
@@ -103,7 +110,8 @@ impl FromStr for Platform {
         let refuse = |part: &str| PlatformError { text: part.to_owned(), whole: text.to_owned() };
         let parts: Vec<&str> = text.split('/').collect();
         let legal = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         };
         if let Some(bad) = parts.iter().find(|part| !legal(part)) {
             return Err(refuse(bad));
@@ -111,7 +119,9 @@ impl FromStr for Platform {
         let host = Self::host();
         let platform = match parts.as_slice() {
             [one] if is_os(one) => Self { os: (*one).into(), ..host },
-            [one] if is_architecture(one) => Self { architecture: (*one).into(), variant: String::new(), ..host },
+            [one] if is_architecture(one) => {
+                Self { architecture: (*one).into(), variant: String::new(), ..host }
+            }
             [os, architecture] => {
                 Self { os: (*os).into(), architecture: (*architecture).into(), ..Self::default() }
             }
@@ -130,16 +140,48 @@ impl FromStr for Platform {
 fn is_os(word: &str) -> bool {
     matches!(
         word.to_lowercase().as_str(),
-        "aix" | "android" | "darwin" | "macos" | "dragonfly" | "freebsd" | "illumos" | "ios" | "js" | "linux"
-            | "netbsd" | "openbsd" | "plan9" | "solaris" | "wasip1" | "windows"
+        "aix"
+            | "android"
+            | "darwin"
+            | "macos"
+            | "dragonfly"
+            | "freebsd"
+            | "illumos"
+            | "ios"
+            | "js"
+            | "linux"
+            | "netbsd"
+            | "openbsd"
+            | "plan9"
+            | "solaris"
+            | "wasip1"
+            | "windows"
     )
 }
 
 fn is_architecture(word: &str) -> bool {
     matches!(
         word.to_lowercase().as_str(),
-        "386" | "i386" | "amd64" | "x86_64" | "x86-64" | "arm" | "armhf" | "armel" | "arm64" | "aarch64" | "loong64"
-            | "mips" | "mipsle" | "mips64" | "mips64le" | "ppc64" | "ppc64le" | "riscv64" | "s390x" | "wasm"
+        "386"
+            | "i386"
+            | "amd64"
+            | "x86_64"
+            | "x86-64"
+            | "arm"
+            | "armhf"
+            | "armel"
+            | "arm64"
+            | "aarch64"
+            | "loong64"
+            | "mips"
+            | "mipsle"
+            | "mips64"
+            | "mips64le"
+            | "ppc64"
+            | "ppc64le"
+            | "riscv64"
+            | "s390x"
+            | "wasm"
     )
 }
 
@@ -161,7 +203,12 @@ mod tests {
     fn a_variant_matters_only_when_asked_for() {
         let image: Platform = "linux/arm/v6".parse().unwrap();
         assert!(!image.satisfies(&"linux/arm/v7".parse().unwrap()));
-        let image = Platform { os: "linux".into(), architecture: "arm64".into(), variant: "v8".into(), ..Platform::default() };
+        let image = Platform {
+            os: "linux".into(),
+            architecture: "arm64".into(),
+            variant: "v8".into(),
+            ..Platform::default()
+        };
         assert!(image.satisfies(&"linux/arm64".parse().unwrap()));
     }
 }

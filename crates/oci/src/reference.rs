@@ -216,7 +216,9 @@ fn split_domain(text: &str) -> (String, String) {
         None => (DEFAULT_DOMAIN, text),
         Some((LEGACY_DOMAIN, rest)) => (DEFAULT_DOMAIN, rest),
         Some((first, rest))
-            if first == "localhost" || first.contains(['.', ':']) || first.chars().any(char::is_uppercase) =>
+            if first == "localhost"
+                || first.contains(['.', ':'])
+                || first.chars().any(char::is_uppercase) =>
         {
             (first, rest)
         }
@@ -341,7 +343,13 @@ mod tests {
         assert_eq!(error("a@sha256:12"), "invalid reference format");
         assert_eq!(error("Foo"), "invalid reference format: repository name (library/Foo) must be lowercase");
         let id = "a".repeat(64);
-        assert_eq!(error(&id), format!("invalid repository name ({id}), cannot specify 64-byte hexadecimal strings"));
-        assert_eq!(error(&format!("x/{}", "a".repeat(260))), "repository name must not be more than 255 characters");
+        assert_eq!(
+            error(&id),
+            format!("invalid repository name ({id}), cannot specify 64-byte hexadecimal strings")
+        );
+        assert_eq!(
+            error(&format!("x/{}", "a".repeat(260))),
+            "repository name must not be more than 255 characters"
+        );
     }
 }

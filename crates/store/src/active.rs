@@ -98,7 +98,9 @@ impl Store {
         let last = {
             let mut state = self.write();
             state.actives.remove(container);
-            image.is_some_and(|id| state.images.get(&id).is_some_and(|image| image.removed) && !state.is_in_use(&id))
+            image.is_some_and(|id| {
+                state.images.get(&id).is_some_and(|image| image.removed) && !state.is_in_use(&id)
+            })
         };
         if last { self.collect() } else { Ok(()) }
     }
@@ -136,7 +138,8 @@ impl Store {
         let image = self.below(container)?;
         let dir = directory(&self.paths, container, image.as_ref());
         let data = self.snapshotter().data(&dir, &self.lower(image.as_ref())?);
-        let mut data: BTreeMap<String, String> = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut data: BTreeMap<String, String> =
+            data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         if !data.is_empty() {
             data.insert("ID".to_owned(), container.to_owned());
         }
@@ -205,6 +208,8 @@ pub(crate) fn scan(paths: &Paths) -> Result<HashMap<String, Option<Digest>>> {
 
 /// Ids become file names: they must not lead elsewhere.
 fn check_id(id: &str) -> Result<()> {
-    let legal = !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let legal = !id.is_empty()
+        && id.len() <= 128
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     if legal { Ok(()) } else { Err(Error::BadId(id.to_owned())) }
 }

@@ -233,7 +233,10 @@ impl Batch {
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         let pending = self.pending();
-        pending.blobs.get(digest).map_or_else(|| self.store.paths.blob(digest), |received| received.path.clone())
+        pending
+            .blobs
+            .get(digest)
+            .map_or_else(|| self.store.paths.blob(digest), |received| received.path.clone())
     }
 
     // Only plain inserts and removes happen under the lock: a panic elsewhere leaves it whole.
@@ -262,7 +265,10 @@ impl Drop for Batch {
 
 impl Store {
     /// Renames unpacked layers into place; called with `changing` held. They are unsynced as yet.
-    pub(crate) fn place_layers(&self, layers: HashMap<String, (PathBuf, u64)>) -> Result<Vec<(String, Layer)>> {
+    pub(crate) fn place_layers(
+        &self,
+        layers: HashMap<String, (PathBuf, u64)>,
+    ) -> Result<Vec<(String, Layer)>> {
         let mut placed = Vec::with_capacity(layers.len());
         for (key, (from, _)) in layers {
             if self.read().layers.contains_key(&key) {
@@ -297,12 +303,17 @@ fn release<K: std::hash::Hash + Eq>(pins: &mut HashMap<K, usize>, key: &K) {
 }
 
 /// What an image known already gains from being brought in again: another manifest's blobs, a new life after removal.
-fn merge(store: &Store, images: Vec<Image>, names: Vec<(Reference, Digest)>) -> (Vec<Image>, Vec<(String, Name)>) {
+fn merge(
+    store: &Store,
+    images: Vec<Image>,
+    names: Vec<(Reference, Digest)>,
+) -> (Vec<Image>, Vec<(String, Name)>) {
     let state = store.read();
     let mut merged: Vec<Image> = Vec::with_capacity(images.len());
     for mut image in images {
         if let Some(known) = state.images.get(&image.id) {
-            let more = known.blobs.iter().filter(|blob| !image.blobs.contains(blob)).copied().collect::<Vec<_>>();
+            let more =
+                known.blobs.iter().filter(|blob| !image.blobs.contains(blob)).copied().collect::<Vec<_>>();
             image.blobs.extend(more);
             image.parent = image.parent.or(known.parent);
             image.tagged = image.tagged.or_else(|| known.tagged.clone());

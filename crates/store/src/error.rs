@@ -31,7 +31,9 @@ pub enum Error {
         reason: String,
     },
     /// The data root was written by a newer version.
-    #[error("metadata database has schema {found}, this version knows up to {known}: it was written by a newer version")]
+    #[error(
+        "metadata database has schema {found}, this version knows up to {known}: it was written by a newer version"
+    )]
     NewerSchema {
         /// The version found.
         found: u64,
@@ -114,7 +116,13 @@ macro_rules! from_redb {
     };
 }
 
-from_redb!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);
 
 /// Adds what was being done to an input/output error.
 pub(crate) trait Doing<T> {

@@ -35,12 +35,12 @@ use redb::Database;
 
 pub use active::GraphDriver;
 pub use batch::{Batch, Unpacked};
-pub use unpack::EarlyLayer;
 pub use blob::BlobWriter;
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use image::{Image, ImageLayer, Name};
 pub use snapshot::Driver;
+pub use unpack::EarlyLayer;
 pub use usage::{DiskUsage, Usage};
 
 use paths::Paths;

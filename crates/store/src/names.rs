@@ -54,7 +54,11 @@ impl Store {
     #[must_use]
     pub fn names(&self) -> Vec<(Reference, Name)> {
         let state = self.read();
-        state.names.iter().filter_map(|(name, target)| Some((Reference::parse(name).ok()?, *target))).collect()
+        state
+            .names
+            .iter()
+            .filter_map(|(name, target)| Some((Reference::parse(name).ok()?, *target)))
+            .collect()
     }
 
     /// The names of one image, sorted.
@@ -118,7 +122,9 @@ impl Store {
                     if let Some(image) = state.image(id) {
                         changed.push(Image { removed: true, ..(**image).clone() });
                     }
-                    names.extend(state.names.iter().filter(|(_, to)| to.image == *id).map(|(name, _)| name.clone()));
+                    names.extend(
+                        state.names.iter().filter(|(_, to)| to.image == *id).map(|(name, _)| name.clone()),
+                    );
                 }
             }
             let write = self.database.begin_write()?;

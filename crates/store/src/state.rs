@@ -79,5 +79,8 @@ impl State {
 }
 
 fn digest(key: &str) -> Result<Digest> {
-    key.parse().map_err(|error: wharf_oci::DigestError| Error::Record { key: key.to_owned(), reason: error.to_string() })
+    key.parse().map_err(|error: wharf_oci::DigestError| Error::Record {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })
 }

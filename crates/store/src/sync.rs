@@ -17,13 +17,15 @@ impl Store {
         }
         // The sync itself, which may take minutes, must not keep the store open.
         let (store, dir) = (Arc::downgrade(self), self.paths.layers());
-        let started = std::thread::Builder::new().name("sync".into()).stack_size(128 * 1024).spawn(move || {
-            let synced = sync_fs(&dir).and_then(|()| store.upgrade().map_or(Ok(()), |store| store.mark_synced(waiting)));
-            if let Err(error) = synced {
-                // They stay marked: the next start in this boot tries again, in another unpacks them again.
-                tracing::warn!("sync layers: {error}");
-            }
-        });
+        let started =
+            std::thread::Builder::new().name("sync".into()).stack_size(128 * 1024).spawn(move || {
+                let synced = sync_fs(&dir)
+                    .and_then(|()| store.upgrade().map_or(Ok(()), |store| store.mark_synced(waiting)));
+                if let Err(error) = synced {
+                    // They stay marked: the next start in this boot tries again, in another unpacks them again.
+                    tracing::warn!("sync layers: {error}");
+                }
+            });
         if let Err(error) = started {
             tracing::warn!("start the sync thread: {error}");
         }

@@ -30,7 +30,8 @@ impl Trash {
         let mut next = 0;
         for entry in fs::read_dir(&dir).doing(|| at("read", &dir))? {
             let path = entry.doing(|| at("read", &dir))?.path();
-            let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
+            let number =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
             next = next.max(number.map_or(0, |number| number + 1));
             left.push(path);
         }

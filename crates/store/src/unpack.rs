@@ -162,7 +162,10 @@ impl Store {
         let (_, plain) = wharf_layer::decompressor(BufReader::with_capacity(READ, blob))?;
         let summary = wharf_layer::unpack(plain, &root, &self.options())?;
         if summary.diff_id != layer.diff_id {
-            return Err(Error::Mismatch { expected: layer.diff_id.to_string(), actual: summary.diff_id.to_string() });
+            return Err(Error::Mismatch {
+                expected: layer.diff_id.to_string(),
+                actual: summary.diff_id.to_string(),
+            });
         }
         Ok(summary)
     }

@@ -36,8 +36,12 @@ impl Store {
     pub fn disk_usage(&self) -> DiskUsage {
         let trash = walk(&self.paths.trash()).unwrap_or_default().bytes;
         let state = self.read();
-        let layers: HashMap<DiffId, u64> =
-            state.images.values().flat_map(|image| &image.layers).map(|layer| (layer.diff_id, layer.size)).collect();
+        let layers: HashMap<DiffId, u64> = state
+            .images
+            .values()
+            .flat_map(|image| &image.layers)
+            .map(|layer| (layer.diff_id, layer.size))
+            .collect();
         DiskUsage {
             blobs: state.blobs.values().map(|blob| blob.size).sum(),
             layers: layers.values().sum(),

@@ -118,14 +118,19 @@ fn on_every_driver(test: impl Fn(&Path, Driver)) {
 fn a_container_sees_all_layers_and_writes_to_none() {
     on_every_driver(|dir, driver| {
         let store = Store::open(dir, Some(driver)).unwrap();
-        let layers =
-            [layer(&[("a/", ""), ("a/x", "1"), ("a/y", "1"), ("b", "1")]), layer(&[("a/", ""), ("a/.wh.y", ""), ("a/x", "2")])];
+        let layers = [
+            layer(&[("a/", ""), ("a/x", "1"), ("a/y", "1"), ("b", "1")]),
+            layer(&[("a/", ""), ("a/.wh.y", ""), ("a/x", "2")]),
+        ];
         let id = image(&store, "a", &layers);
         assert_eq!(store.image(&id).unwrap().size(), 4);
         store.create_active("one", Some(&id)).unwrap();
         store.create_active("two", Some(&id)).unwrap();
         let (one, two) = (root(&store, "one"), root(&store, "two"));
-        assert_eq!((read(&one, "a/x"), read(&one, "a/y"), read(&one, "b")), (Some("2".into()), None, Some("1".into())));
+        assert_eq!(
+            (read(&one, "a/x"), read(&one, "a/y"), read(&one, "b")),
+            (Some("2".into()), None, Some("1".into()))
+        );
         assert!(one.exists("proc") && one.exists("etc/hosts") && one.exists("dev/console"));
         write(&one, "a/z", "3");
         assert_eq!((read(&one, "a/z"), read(&two, "a/z")), (Some("3".into()), None));
@@ -228,8 +233,9 @@ fn layers_of_an_earlier_boot_that_were_never_synced_are_unpacked_again() {
 fn a_hundred_and_twenty_layers_work() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
-    let layers: Vec<Vec<u8>> =
-        (0..120).map(|n| layer(&[(format!("f{n}").as_str(), "1"), ("last", n.to_string().as_str())])).collect();
+    let layers: Vec<Vec<u8>> = (0..120)
+        .map(|n| layer(&[(format!("f{n}").as_str(), "1"), ("last", n.to_string().as_str())]))
+        .collect();
     let id = image(&store, "deep", &layers);
     store.create_active("c", Some(&id)).unwrap();
     let root = root(&store, "c");
@@ -266,5 +272,8 @@ fn bytes_brought_in_twice_are_kept_once() {
     image(&store, "c", &[shared, other.clone()]);
     let after = store.disk_usage();
     assert_eq!(after.layers, before.layers + 1);
-    assert!(after.blobs > before.blobs + other.len() as u64 && after.blobs < before.blobs + other.len() as u64 + 1000);
+    assert!(
+        after.blobs > before.blobs + other.len() as u64
+            && after.blobs < before.blobs + other.len() as u64 + 1000
+    );
 }

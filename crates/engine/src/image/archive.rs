@@ -118,18 +118,23 @@ struct Intake<'a> {
 impl Intake<'_> {
     fn take<R: BufRead>(&self, reader: &mut Reader<R>) -> Result<Member> {
         let named = self.path.strip_prefix("blobs/sha256/").and_then(|hex| Digest::from_hex(hex).ok());
-        if let Some((digest, size)) = named.and_then(|digest| Some((digest, self.batch.blob_size(&digest)?))) {
-            if size == self.size {
-                return self.known(reader, digest);
-            }
+        if let Some(digest) = named
+            && self.batch.blob_size(&digest) == Some(self.size)
+        {
+            return self.known(reader, digest);
         }
         let mut head = Vec::with_capacity(HEAD);
-        reader.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|error| Error::io("read archive", &error))?;
+        reader
+            .by_ref()
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Error::io("read archive", &error))?;
         let compression = Compression::detect(&head);
         let layer = compression != Compression::None || head.get(257..262) == Some(b"ustar");
         let mut writer = self.batch.blob()?;
         writer.write_all(&head).map_err(|error| Error::io("write blob", &error))?;
-        let known = named.is_some_and(|digest| compression == Compression::None && self.batch.has_layer(&DiffId(digest)));
+        let known = named
+            .is_some_and(|digest| compression == Compression::None && self.batch.has_layer(&DiffId(digest)));
         if !layer || known || !self.batch.stacks() {
             self.copy(reader, &mut writer, None)?;
             let (digest, size) = self.batch.keep(writer, named.as_ref())?;
@@ -141,7 +146,11 @@ impl Intake<'_> {
     /// A blob that the store has: what is in the archive need not even be read.
     fn known<R: BufRead>(&self, reader: &mut Reader<R>, digest: Digest) -> Result<Member> {
         let mut head = Vec::with_capacity(HEAD);
-        reader.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|error| Error::io("read archive", &error))?;
+        reader
+            .by_ref()
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Error::io("read archive", &error))?;
         let compression = Compression::detect(&head);
         Ok(Member { digest, size: self.size, compression, tree: Tree::None })
     }

@@ -6,7 +6,11 @@ use crate::error::{Error, Result};
 
 /// Applies instructions in order.
 pub fn apply(config: &mut Config, changes: &[String]) -> Result<()> {
-    changes.iter().flat_map(|change| change.lines()).filter(|line| !line.trim().is_empty()).try_for_each(|line| one(config, line.trim()))
+    changes
+        .iter()
+        .flat_map(|change| change.lines())
+        .filter(|line| !line.trim().is_empty())
+        .try_for_each(|line| one(config, line.trim()))
 }
 
 fn one(config: &mut Config, line: &str) -> Result<()> {
@@ -15,7 +19,16 @@ fn one(config: &mut Config, line: &str) -> Result<()> {
     let word = word.to_uppercase();
     let known = matches!(
         word.as_str(),
-        "CMD" | "ENTRYPOINT" | "ENV" | "EXPOSE" | "HEALTHCHECK" | "LABEL" | "ONBUILD" | "STOPSIGNAL" | "USER" | "VOLUME"
+        "CMD"
+            | "ENTRYPOINT"
+            | "ENV"
+            | "EXPOSE"
+            | "HEALTHCHECK"
+            | "LABEL"
+            | "ONBUILD"
+            | "STOPSIGNAL"
+            | "USER"
+            | "VOLUME"
             | "WORKDIR"
     );
     if !known {
@@ -27,7 +40,9 @@ fn one(config: &mut Config, line: &str) -> Result<()> {
     match word.as_str() {
         "CMD" => config.cmd = Some(command(rest, &config.shell)),
         "ENTRYPOINT" => config.entrypoint = Some(command(rest, &config.shell)),
-        "ENV" => pairs("ENV", rest)?.into_iter().for_each(|(name, value)| set_env(&mut config.env, &name, &value)),
+        "ENV" => {
+            pairs("ENV", rest)?.into_iter().for_each(|(name, value)| set_env(&mut config.env, &name, &value))
+        }
         "LABEL" => config.labels.extend(pairs("LABEL", rest)?),
         "EXPOSE" => {
             for port in words(rest, &[]) {
@@ -53,7 +68,8 @@ fn one(config: &mut Config, line: &str) -> Result<()> {
 /// The JSON form as it is, the shell form behind the shell.
 fn command(text: &str, shell: &[String]) -> Vec<String> {
     json_list(text).unwrap_or_else(|| {
-        let mut argv = if shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { shell.to_vec() };
+        let mut argv =
+            if shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { shell.to_vec() };
         argv.push(text.to_owned());
         argv
     })
@@ -77,7 +93,9 @@ fn pairs(word: &str, text: &str) -> Result<Vec<(String, String)>> {
         .map(|pair| match pair.split_once('=') {
             Some(("", _)) => Err(Error::invalid(format!("{word} names can not be blank"))),
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(Error::invalid(format!("Syntax error - can't find = in {pair:?}. Must be of the form: name=value"))),
+            None => Err(Error::invalid(format!(
+                "Syntax error - can't find = in {pair:?}. Must be of the form: name=value"
+            ))),
         })
         .collect()
 }
@@ -148,7 +166,8 @@ fn expose(config: &mut Config, port: &str) -> Result<()> {
         return Err(Error::invalid(format!("invalid proto: {protocol}")));
     }
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (first, last): (u16, u16) = (first.parse().map_err(|_| refuse())?, last.parse().map_err(|_| refuse())?);
+    let (first, last): (u16, u16) =
+        (first.parse().map_err(|_| refuse())?, last.parse().map_err(|_| refuse())?);
     if first > last {
         return Err(refuse());
     }
@@ -175,15 +194,17 @@ fn healthcheck(text: &str) -> Result<Healthcheck> {
     while let Some(flag) = rest.strip_prefix("--") {
         let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
         let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-        let duration = || nanoseconds(value).ok_or_else(|| Error::invalid(format!("time: invalid duration {value:?}")));
+        let duration =
+            || nanoseconds(value).ok_or_else(|| Error::invalid(format!("time: invalid duration {value:?}")));
         match name {
             "interval" => check.interval = duration()?,
             "timeout" => check.timeout = duration()?,
             "start-period" => check.start_period = duration()?,
             "start-interval" => check.start_interval = duration()?,
             "retries" => {
-                check.retries =
-                    value.parse().map_err(|_| Error::invalid(format!("--retries must be a number, got {value:?}")))?;
+                check.retries = value
+                    .parse()
+                    .map_err(|_| Error::invalid(format!("--retries must be a number, got {value:?}")))?;
             }
             _ => return Err(Error::invalid(format!("unknown flag: {name}"))),
         }
@@ -192,7 +213,9 @@ fn healthcheck(text: &str) -> Result<Healthcheck> {
     let (word, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     check.test = match word.to_uppercase().as_str() {
         "NONE" => vec!["NONE".to_owned()],
-        "CMD" if command.trim().is_empty() => return Err(Error::invalid("Missing command after HEALTHCHECK CMD")),
+        "CMD" if command.trim().is_empty() => {
+            return Err(Error::invalid("Missing command after HEALTHCHECK CMD"));
+        }
         "CMD" => match json_list(command.trim()) {
             Some(argv) => std::iter::once("CMD".to_owned()).chain(argv).collect(),
             None => vec!["CMD-SHELL".to_owned(), command.trim().to_owned()],

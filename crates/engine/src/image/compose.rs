@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use wharf_oci::image::media_type;
-use wharf_oci::{Descriptor, Digest, DiffId, History, ImageConfig, Manifest, Reference};
+use wharf_oci::{Descriptor, DiffId, Digest, History, ImageConfig, Manifest, Reference};
 use wharf_store::{Batch, Image, ImageLayer};
 
 use super::Images;
@@ -42,7 +42,10 @@ impl Images {
         let layer = keep_layer(&batch, diff)?;
         let mut layers = Vec::new();
         if let Some(parent) = parent {
-            let below = self.store.image_below(parent).ok_or_else(|| Error::not_found(format!("No such image: {parent}")))?;
+            let below = self
+                .store
+                .image_below(parent)
+                .ok_or_else(|| Error::not_found(format!("No such image: {parent}")))?;
             config.history = self.config(parent)?.history;
             layers.clone_from(&below.layers);
         }
@@ -61,7 +64,11 @@ pub(super) fn keep_layer(batch: &Batch, input: &mut dyn Read) -> Result<ImageLay
     let mut writer = batch.blob()?;
     std::io::copy(input, &mut writer).map_err(|error| Error::io("read layer", &error))?;
     let (digest, size) = batch.keep(writer, None)?;
-    Ok(ImageLayer { diff_id: DiffId(digest), blob: Descriptor::new(media_type::OCI_LAYER, digest, size), size: 0 })
+    Ok(ImageLayer {
+        diff_id: DiffId(digest),
+        blob: Descriptor::new(media_type::OCI_LAYER, digest, size),
+        size: 0,
+    })
 }
 
 /// Unpacks an image's layers and brings in its config and a manifest.
@@ -72,7 +79,10 @@ pub(super) fn finish(batch: &Batch, draft: Draft) -> Result<Image> {
     let bytes = serde_json::to_vec(&config).map_err(|error| Error::internal(error.to_string()))?;
     let config_descriptor = Descriptor::new(media_type::OCI_CONFIG, batch.put(&bytes)?, bytes.len() as u64);
     let manifest = put_manifest(batch, config_descriptor.clone(), &layers)?;
-    Ok(Image { parent, ..assemble(&config, &config_descriptor, manifest.clone(), manifest, layers, Vec::new()) })
+    Ok(Image {
+        parent,
+        ..assemble(&config, &config_descriptor, manifest.clone(), manifest, layers, Vec::new())
+    })
 }
 
 /// Unpacks layers and notes their sizes.

@@ -38,7 +38,10 @@ impl From<Conflict> for Error {
     fn from(conflict: Conflict) -> Self {
         let force = if conflict.hard { "cannot" } else { "must" };
         let image = conflict.image.short();
-        Self::conflict(format!("conflict: unable to delete {image} ({force} be forced) - {}", conflict.message))
+        Self::conflict(format!(
+            "conflict: unable to delete {image} ({force} be forced) - {}",
+            conflict.message
+        ))
     }
 }
 

@@ -13,7 +13,11 @@ use crate::error::{Error, Result};
 
 impl Images {
     /// The steps of an image's making, newest first; ids are known only of images that are here.
-    pub async fn history(self: &Arc<Self>, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryItem>> {
+    pub async fn history(
+        self: &Arc<Self>,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<Vec<HistoryItem>> {
         let image = self.resolve(name)?;
         check_platform(&image, name, platform.as_ref())?;
         self.run(move |images| {
@@ -32,7 +36,9 @@ impl Images {
             let size = if step.empty_layer {
                 0
             } else {
-                let layer = layers.next().ok_or_else(|| Error::internal("too many non-empty layers in History section"))?;
+                let layer = layers
+                    .next()
+                    .ok_or_else(|| Error::internal("too many non-empty layers in History section"))?;
                 layer.size
             };
             items.push(HistoryItem {
@@ -54,7 +60,11 @@ impl Images {
             let Some(image) = of else { return };
             item.id = image.id.to_string();
             let names = self.store.names_of(&image.id);
-            let tags: Vec<String> = names.iter().filter(|name| name.digest().is_none()).map(wharf_oci::Reference::familiar).collect();
+            let tags: Vec<String> = names
+                .iter()
+                .filter(|name| name.digest().is_none())
+                .map(wharf_oci::Reference::familiar)
+                .collect();
             item.tags = (!tags.is_empty()).then_some(tags);
             of = image.parent.and_then(|parent| self.store.image(&parent));
         }

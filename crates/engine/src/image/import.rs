@@ -57,7 +57,8 @@ impl Images {
         body: ByteStream,
     ) -> Result<String> {
         let batch = self.store.batch()?;
-        let (_, mut plain) = wharf_layer::decompressor(body.into_reader()).map_err(super::load::refused_layer)?;
+        let (_, mut plain) =
+            wharf_layer::decompressor(body.into_reader()).map_err(super::load::refused_layer)?;
         let layer = keep_layer(&batch, &mut plain)?;
         let now = Some(Timestamp::now().to_string());
         let comment = if options.message.is_empty() { "Imported from -".to_owned() } else { options.message };

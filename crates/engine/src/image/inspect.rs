@@ -44,12 +44,17 @@ impl Images {
             os: if config.os.is_empty() { "linux".to_owned() } else { config.os.clone() },
             os_version: config.os_version.clone(),
             size: size(image),
-            graph_driver: GraphDriver { data: (!driver.data.is_empty()).then_some(driver.data), name: driver.name },
+            graph_driver: GraphDriver {
+                data: (!driver.data.is_empty()).then_some(driver.data),
+                name: driver.name,
+            },
             root_fs: RootFs {
                 r#type: config.rootfs.kind.clone(),
                 layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
             },
-            metadata: ImageMetadata { last_tag_time: image.tagged.clone().unwrap_or_else(|| NEVER.to_owned()) },
+            metadata: ImageMetadata {
+                last_tag_time: image.tagged.clone().unwrap_or_else(|| NEVER.to_owned()),
+            },
             descriptor: manifests.then(|| image.target.clone()),
             manifests: manifests.then(|| vec![self.manifest(image)]),
             config: Some(run_config(config.config)),
@@ -66,10 +71,13 @@ impl Images {
 
     /// The manifest that is unpacked here, as a row under its index.
     pub(super) fn manifest(&self, image: &Image) -> ManifestSummary {
-        let content = image.config_size + image.manifest.size + image.layers.iter().map(|layer| layer.blob.size).sum::<u64>();
+        let content = image.config_size
+            + image.manifest.size
+            + image.layers.iter().map(|layer| layer.blob.size).sum::<u64>();
         let unpacked = size(image);
         let id = image.id.to_string();
-        let containers = self.users().into_iter().filter(|user| user.image == id).map(|user| user.container).collect();
+        let containers =
+            self.users().into_iter().filter(|user| user.image == id).map(|user| user.container).collect();
         let content = content.try_into().unwrap_or(i64::MAX);
         ManifestSummary {
             id: image.manifest.digest.to_string(),
@@ -112,7 +120,8 @@ fn comment(config: &wharf_oci::ImageConfig) -> String {
 
 /// The config as documents have it.
 pub(super) fn run_config(config: Config) -> ImageRunConfig {
-    let set = |set: Set| (!set.is_empty()).then(|| set.into_keys().map(|key| (key, wharf_api::Empty {})).collect());
+    let set =
+        |set: Set| (!set.is_empty()).then(|| set.into_keys().map(|key| (key, wharf_api::Empty {})).collect());
     let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
     ImageRunConfig {
         args_escaped: config.args_escaped,

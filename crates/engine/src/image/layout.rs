@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 use wharf_layer::Compression;
 use wharf_oci::image::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, media_type};
-use wharf_oci::{Descriptor, Digest, DiffId, ImageConfig, Index, Manifest, Platform, Reference};
+use wharf_oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use wharf_store::{Batch, Image, ImageLayer};
 
 use super::DOCUMENT_LIMIT;
@@ -68,7 +68,9 @@ impl Layout<'_> {
             return items.iter().map(|item| self.docker_image(item, &candidates)).collect();
         }
         if candidates.is_empty() {
-            return Err(Error::invalid("unrecognized image format: the archive has neither manifest.json nor index.json"));
+            return Err(Error::invalid(
+                "unrecognized image format: the archive has neither manifest.json nor index.json",
+            ));
         }
         self.oci_images(candidates)
     }
@@ -86,17 +88,19 @@ impl Layout<'_> {
             .collect();
         self.check_platform(&config)?;
         let layers = self.layers(&config, &members, &descriptors)?;
-        let config_descriptor = Descriptor::new(media_type::OCI_CONFIG, config_member.digest, config_member.size);
+        let config_descriptor =
+            Descriptor::new(media_type::OCI_CONFIG, config_member.digest, config_member.size);
         let same = |candidate: &&Candidate| {
             let blobs = candidate.manifest.layers.iter().map(|layer| layer.digest);
-            candidate.manifest.config.digest == config_member.digest && blobs.eq(members.iter().map(|member| member.digest))
+            candidate.manifest.config.digest == config_member.digest
+                && blobs.eq(members.iter().map(|member| member.digest))
         };
         let image = match candidates.iter().find(same) {
             Some(found) => assemble(
                 &config,
                 &config_descriptor,
-                found.descriptor.clone(),
-                found.target.clone(),
+                unnamed(&found.descriptor),
+                unnamed(&found.target),
                 layers,
                 found.documents.clone(),
             ),
@@ -138,7 +142,9 @@ impl Layout<'_> {
         let config_member = self.blob(&chosen.manifest.config)?;
         let config: ImageConfig = self.document(config_member, "image config")?;
         self.check_platform(&config)?;
-        if let Some(foreign) = chosen.manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
+        if let Some(foreign) =
+            chosen.manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type))
+        {
             return Err(Error::invalid(format!("unsupported layer type {:?}", foreign.media_type)));
         }
         let members =
@@ -147,7 +153,14 @@ impl Layout<'_> {
         // Other platforms of the same index are kept whole.
         let documents = candidates.iter().flat_map(|candidate| candidate.documents.clone()).collect();
         let descriptor = &chosen.manifest.config;
-        Ok(assemble(&config, descriptor, chosen.descriptor.clone(), chosen.target.clone(), layers, documents))
+        Ok(assemble(
+            &config,
+            descriptor,
+            unnamed(&chosen.descriptor),
+            unnamed(&chosen.target),
+            layers,
+            documents,
+        ))
     }
 
     /// The first wanted platform that is there whole; without a wish this machine's, or the only one.
@@ -215,7 +228,10 @@ impl Layout<'_> {
         documents.insert(at.digest);
         if media_type::is_index(&at.media_type) {
             let index: Index = self.document(member, "index")?;
-            return index.manifests.iter().try_for_each(|next| self.follow(target, next, depth + 1, documents, found));
+            return index
+                .manifests
+                .iter()
+                .try_for_each(|next| self.follow(target, next, depth + 1, documents, found));
         }
         if !media_type::is_manifest(&at.media_type) {
             return Ok(());
@@ -229,7 +245,12 @@ impl Layout<'_> {
     }
 
     /// Holds the layers against the config, then unpacks what is not yet.
-    fn layers(&self, config: &ImageConfig, members: &[&Member], blobs: &[Descriptor]) -> Result<Vec<ImageLayer>> {
+    fn layers(
+        &self,
+        config: &ImageConfig,
+        members: &[&Member],
+        blobs: &[Descriptor],
+    ) -> Result<Vec<ImageLayer>> {
         let expected = &config.rootfs.diff_ids;
         if expected.len() != members.len() {
             return Err(Error::invalid(format!(
@@ -252,7 +273,10 @@ impl Layout<'_> {
         if self.platforms.is_empty() || self.platforms.iter().any(|wanted| platform.satisfies(wanted)) {
             return Ok(());
         }
-        Err(Error::not_found(format!("requested platform(s) ({}) not found: image has {platform}", self.platforms[0])))
+        Err(Error::not_found(format!(
+            "requested platform(s) ({}) not found: image has {platform}",
+            self.platforms[0]
+        )))
     }
 
     fn member(&self, path: &str) -> Result<&Member> {
@@ -274,7 +298,8 @@ impl Layout<'_> {
             return Err(Error::invalid(format!("{name} in the archive is too large")));
         }
         let bytes = self.batch.read_blob(&member.digest, DOCUMENT_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("{name} in the archive: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("{name} in the archive: {error}")))
     }
 }
 
@@ -291,7 +316,18 @@ fn check_layer(at: usize, member: &Member, expected: DiffId) -> Result<()> {
 
 /// The descriptor without what an index says about the entry.
 fn bare(descriptor: &Descriptor) -> Descriptor {
-    Descriptor { annotations: descriptor.annotations.clone(), ..Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size) }
+    Descriptor {
+        annotations: descriptor.annotations.clone(),
+        ..Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size)
+    }
+}
+
+/// The descriptor without the name that an archive gave it: names are kept apart from what they point to.
+fn unnamed(descriptor: &Descriptor) -> Descriptor {
+    let mut descriptor = descriptor.clone();
+    descriptor.annotations.remove(ANNOTATION_IMAGE_NAME);
+    descriptor.annotations.remove(ANNOTATION_REF_NAME);
+    descriptor
 }
 
 const fn layer_type(compression: Compression) -> &'static str {

@@ -57,15 +57,26 @@ impl Images {
             let known: &[Reference] = names.get(&image.id).map_or(&[], Vec::as_slice);
             let shown: Vec<&Reference> = known.iter().filter(|name| matches(&patterns, name)).collect();
             let is_parent = parents.contains(&image.id);
-            if is_parent && !options.all && known.is_empty() || !passes(&shown, dangling, &patterns, is_parent && !options.all) {
+            if is_parent && !options.all && known.is_empty()
+                || !passes(&shown, dangling, &patterns, is_parent && !options.all)
+            {
                 continue;
             }
             let id = image.id.to_string();
             let of = |digest: bool| {
-                shown.iter().filter(|name| name.digest().is_some() == digest).map(|name| name.familiar()).collect()
+                shown
+                    .iter()
+                    .filter(|name| name.digest().is_some() == digest)
+                    .map(|name| name.familiar())
+                    .collect()
             };
             list.push(ImageSummary {
-                containers: users.iter().filter(|user| user.image == id).count().try_into().unwrap_or(i64::MAX),
+                containers: users
+                    .iter()
+                    .filter(|user| user.image == id)
+                    .count()
+                    .try_into()
+                    .unwrap_or(i64::MAX),
                 created,
                 descriptor: options.manifests.then(|| image.target.clone()),
                 labels: (!image.labels.is_empty()).then(|| image.labels.clone()),
@@ -163,7 +174,7 @@ pub(super) fn invalid(error: wharf_api::filters::FilterError) -> Error {
 }
 
 /// `until` of lists and prunes: a time or a duration before now, as Unix seconds.
-pub(super) fn until_time(text: &str) -> Result<i64> {
+pub(crate) fn until_time(text: &str) -> Result<i64> {
     let refuse = || Error::invalid(format!("failed to parse value as time or duration: {text:?}"));
     if let Some(ago) = go_duration(text) {
         return Ok(Timestamp::now().as_second() - ago);
@@ -174,8 +185,10 @@ pub(super) fn until_time(text: &str) -> Result<i64> {
     if let Ok(seconds) = text.split('.').next().unwrap_or_default().parse::<i64>() {
         return Ok(seconds);
     }
-    let midnight = text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(Into::into));
-    let zoned = midnight.map_err(|_| refuse())?.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| refuse())?;
+    let midnight =
+        text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(Into::into));
+    let zoned =
+        midnight.map_err(|_| refuse())?.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| refuse())?;
     Ok(zoned.timestamp().as_second())
 }
 

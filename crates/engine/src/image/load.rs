@@ -17,7 +17,12 @@ use crate::pools::Class;
 impl Images {
     /// Loads every image of the archive in `body` (docker-archive or OCI layout), all or none. Of images for several
     /// platforms, the first of `platforms` is unpacked, by default this machine's.
-    pub async fn load(self: &Arc<Self>, body: ByteStream, quiet: bool, platforms: Vec<Platform>) -> Result<Progress> {
+    pub async fn load(
+        self: &Arc<Self>,
+        body: ByteStream,
+        quiet: bool,
+        platforms: Vec<Platform>,
+    ) -> Result<Progress> {
         let (sender, progress) = ByteStream::channel();
         let images = Arc::clone(self);
         let pools = self.pools.clone();
@@ -43,8 +48,10 @@ impl Images {
         let archive = Archive::read(&batch, body.into_reader(), progress)?;
         let found = Layout { archive: &archive, batch: &batch, platforms }.images()?;
         let moved = self.moved(&found);
-        let names: Vec<(Reference, Digest)> =
-            found.iter().flat_map(|found| found.names.iter().map(|name| (name.clone(), found.image.id))).collect();
+        let names: Vec<(Reference, Digest)> = found
+            .iter()
+            .flat_map(|found| found.names.iter().map(|name| (name.clone(), found.image.id)))
+            .collect();
         let images: Vec<Image> = found.iter().map(|found| found.image.clone()).collect();
         batch.commit(images, names)?;
         for line in moved {
@@ -56,7 +63,8 @@ impl Images {
                 sender.blocking_message(&JsonMessage::stream(format!("Loaded image ID: {}\n", image.id)))?;
             }
             for name in names {
-                sender.blocking_message(&JsonMessage::stream(format!("Loaded image: {}\n", name.familiar())))?;
+                sender
+                    .blocking_message(&JsonMessage::stream(format!("Loaded image: {}\n", name.familiar())))?;
             }
         }
         Ok(())

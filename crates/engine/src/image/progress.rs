@@ -39,7 +39,8 @@ impl<'a> LayerProgress<'a> {
     fn say(&mut self) -> Result<()> {
         self.said = self.current;
         let Some(sender) = self.sender else { return Ok(()) };
-        let (current, total) = (self.current.try_into().unwrap_or(i64::MAX), self.total.try_into().unwrap_or(i64::MAX));
+        let (current, total) =
+            (self.current.try_into().unwrap_or(i64::MAX), self.total.try_into().unwrap_or(i64::MAX));
         let mut message = JsonMessage::progress(self.id.clone(), "Loading layer", current, total);
         message.progress = bar(self.current, self.total);
         sender.blocking_message(&message)
@@ -65,7 +66,13 @@ pub(super) fn human(bytes: u64) -> String {
         unit += 1;
     }
     let unit = ["B", "kB", "MB", "GB", "TB", "PB"][unit];
-    let digits: usize = if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 3 };
+    let digits: usize = if size >= 100.0 {
+        1
+    } else if size >= 10.0 {
+        2
+    } else {
+        3
+    };
     let text = format!("{size:.digits$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
@@ -81,7 +88,10 @@ mod tests {
             bar(10240, 10240),
             "[==================================================>]  10.24kB/10.24kB"
         );
-        assert_eq!(bar(0, 2_129_920), "[>                                                  ]       0B/2.13MB");
+        assert_eq!(
+            bar(0, 2_129_920),
+            "[>                                                  ]       0B/2.13MB"
+        );
         assert_eq!(human(639_432_192), "639.4MB");
         assert_eq!(human(999), "999B");
     }

@@ -29,8 +29,10 @@ impl Images {
         let mut pruned = ImagesPruned::default();
         let mut deleted = Vec::new();
         for image in &all {
-            let old = until.is_none_or(|until| image.created.is_some() && unix(image.created.as_deref()) <= until);
-            let wanted = old && filters.labels_and_not(&image.labels) && !users.contains(&image.id.to_string());
+            let old =
+                until.is_none_or(|until| image.created.is_some() && unix(image.created.as_deref()) <= until);
+            let wanted =
+                old && filters.labels_and_not(&image.labels) && !users.contains(&image.id.to_string());
             if !wanted || parents.contains(&image.id) {
                 continue;
             }

@@ -139,7 +139,8 @@ impl Images {
     /// What the layer at the end of a chain takes, bytes.
     pub(super) fn chain_sizes(&self) -> std::collections::HashMap<Digest, u64> {
         let images = self.store.images();
-        let chains = images.iter().flat_map(|image| ChainId::chain(&image.diff_ids()).into_iter().zip(&image.layers));
+        let chains =
+            images.iter().flat_map(|image| ChainId::chain(&image.diff_ids()).into_iter().zip(&image.layers));
         chains.map(|(chain, layer)| (chain.0, layer.size)).collect()
     }
 }

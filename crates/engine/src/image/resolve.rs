@@ -21,7 +21,8 @@ impl Images {
             return Ok(image);
         }
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        self.by_prefix(hex).ok_or_else(|| Error::not_found(format!("No such image: {}", name.with_default_tag().familiar())))
+        self.by_prefix(hex)
+            .ok_or_else(|| Error::not_found(format!("No such image: {}", name.with_default_tag().familiar())))
     }
 
     /// The ids of the image that `text` means and of all made from it; none for an unknown one.

@@ -101,10 +101,12 @@ impl Images {
             entry.mode = 0o755;
             writer.append(&entry).map_err(broken)?;
         }
-        let blobs: BTreeSet<Digest> = wanted.iter().flat_map(|wanted| wanted.image.blobs.iter().copied()).collect();
+        let blobs: BTreeSet<Digest> =
+            wanted.iter().flat_map(|wanted| wanted.image.blobs.iter().copied()).collect();
         for digest in blobs {
             let file = self.store.open_blob(&digest)?;
-            let size = file.metadata().map_err(|error| Error::io(format!("read blob {digest}"), &error))?.len();
+            let size =
+                file.metadata().map_err(|error| Error::io(format!("read blob {digest}"), &error))?.len();
             append(&mut writer, &format!("blobs/sha256/{}", digest.hex()), size, file)?;
         }
         for (name, bytes) in documents(wanted)? {
@@ -146,7 +148,11 @@ fn documents(wanted: &[Wanted]) -> Result<Vec<(&'static str, Vec<u8>)>> {
         manifests,
         annotations: BTreeMap::new(),
     };
-    let mut documents = vec![("index.json", json(&index)?), ("manifest.json", json(&items)?), ("oci-layout", LAYOUT.to_vec())];
+    let mut documents = vec![
+        ("index.json", json(&index)?),
+        ("manifest.json", json(&items)?),
+        ("oci-layout", LAYOUT.to_vec()),
+    ];
     if !repositories.is_empty() {
         documents.push(("repositories", json(&repositories)?));
     }
@@ -179,7 +185,11 @@ fn item(image: &Image, names: &[Reference]) -> Item {
         config: path(&image.id),
         repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
         layers: image.layers.iter().map(|layer| path(&layer.blob.digest)).collect(),
-        layer_sources: image.layers.iter().map(|layer| (layer.diff_id.to_string(), layer.blob.clone())).collect(),
+        layer_sources: image
+            .layers
+            .iter()
+            .map(|layer| (layer.diff_id.to_string(), layer.blob.clone()))
+            .collect(),
     }
 }
 

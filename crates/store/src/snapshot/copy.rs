@@ -28,7 +28,9 @@ pub(super) fn tree(from: &Path, to: &Path) -> Result<()> {
             let _ = io::copy(&mut reader, &mut io::sink());
         }
         drop(reader);
-        let packed = packing.join().unwrap_or_else(|_| Err(Error::io("copy tree", io::Error::other("the packer died"))));
+        let packed = packing
+            .join()
+            .unwrap_or_else(|_| Err(Error::io("copy tree", io::Error::other("the packer died"))));
         unpacked.map(drop).and(packed)
     })
 }

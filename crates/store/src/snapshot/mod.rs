@@ -120,7 +120,9 @@ pub(crate) fn tree(dir: &Path) -> PathBuf {
 
 /// Makes the top of a tree: a container's `/`, whatever this process's umask.
 fn make_tree(dir: &Path) -> Result<()> {
-    fs::create_dir(dir).and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755))).doing(|| at("create", dir))
+    fs::create_dir(dir)
+        .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755)))
+        .doing(|| at("create", dir))
 }
 
 fn chain_key(chain: &[DiffId]) -> String {

@@ -39,7 +39,12 @@ impl Snapshotter for Overlay {
     }
 
     fn recipe(&self, active: &Path, lower: &[PathBuf]) -> Recipe {
-        Recipe::Overlay { lower: trees(lower), upper: tree(active), work: active.join("work"), volatile: false }
+        Recipe::Overlay {
+            lower: trees(lower),
+            upper: tree(active),
+            work: active.join("work"),
+            volatile: false,
+        }
     }
 
     fn view(&self, lower: &[PathBuf]) -> Recipe {
