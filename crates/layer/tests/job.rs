@@ -181,6 +181,12 @@ fn volumes_are_seen_and_their_rule_kept() {
     let (_, seen) = run(&container.on(volume(), Task::Read { path: "/data".to_owned() }), b"");
     assert_eq!(names(&seen), ["data/", "data/v/", "data/v/f"]);
 
+    // A file beside the container's own, in the directory that the root is mounted over.
+    std::fs::write(container.path("place/hosts"), "localhost").unwrap();
+    let hosts = Volume { source: container.path("place/hosts"), ..container.volume("/etc/hosts", false) };
+    let (_, seen) = run(&container.on(vec![hosts], Task::Read { path: "/etc/hosts".to_owned() }), b"");
+    assert!(seen.windows(9).any(|part| part == b"localhost"));
+
     let refused = failure(&container.write("/etc", volume(), true), &archive);
     assert_eq!(refused, (FailureKind::Invalid, "container rootfs is marked read-only".to_owned()));
     let locked = vec![container.volume("/data/v", true)];

@@ -1,13 +1,13 @@
 //! Mounts a container's tree for this process alone.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
-use std::os::fd::{AsFd, OwnedFd};
 use wharf_sys::mount::{Attributes, DetachedMount, Propagation};
 use wharf_sys::namespace::{self, flags};
-use wharf_sys::root::Root;
+use wharf_sys::root::{Root, RootError};
 
 use super::{Base, Failure, Tree, Volume};
 
@@ -19,15 +19,16 @@ pub(super) fn mount(tree: &Tree) -> Result<Root, Failure> {
     };
     namespace::unshare(flags::MOUNT)?;
     namespace::make_mounts_private()?;
+    let mut volumes: Vec<&Volume> = tree.volumes.iter().collect();
+    volumes.sort_by_key(|volume| volume.destination.components().count());
+    // All sources before the root: it may cover some of them.
+    let sources = volumes.iter().map(|volume| copy(volume).map_err(|failure| about(volume, failure)));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
     // Mounts can be attached only to what is attached itself.
     base.attach(Root::open(&tree.place)?.as_fd())?;
     let root = Root::from_fd(base.into_fd());
-    let mut volumes: Vec<&Volume> = tree.volumes.iter().collect();
-    volumes.sort_by_key(|volume| volume.destination.components().count());
-    for volume in volumes {
-        attach(&root, volume).map_err(|failure| {
-            Failure::failed(format!("mount {}: {}", volume.destination.display(), failure.message))
-        })?;
+    for (volume, source) in volumes.into_iter().zip(&sources) {
+        attach(&root, volume, source).map_err(|failure| about(volume, failure))?;
     }
     Ok(root)
 }
@@ -48,21 +49,30 @@ fn root_of(pid: i32) -> Result<DetachedMount, Failure> {
     Ok(copied)
 }
 
-fn attach(root: &Root, volume: &Volume) -> Result<(), Failure> {
-    let source = source(volume)?;
-    let is_dir = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode) == FileType::Directory;
-    let mount = DetachedMount::clone_tree(source.as_fd(), "", true)?;
+fn about(volume: &Volume, failure: Failure) -> Failure {
+    Failure::failed(format!("mount {}: {}", volume.destination.display(), failure.message))
+}
+
+/// A copy of a volume's mount, not attached yet.
+fn copy(volume: &Volume) -> Result<DetachedMount, Failure> {
+    let mount = DetachedMount::clone_tree(source(volume)?.as_fd(), "", true)?;
     mount.set_attr(&Attributes::new().propagation(Propagation::Private), true)?;
     if volume.read_only {
         mount.set_attr(&Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY), true)?;
     }
-    let place = place(root, &volume.destination, is_dir)?;
-    Ok(mount.attach(place.as_fd())?)
+    Ok(mount)
+}
+
+fn attach(root: &Root, volume: &Volume, source: &DetachedMount) -> Result<(), Failure> {
+    let stat = rustix::fs::fstat(source).map_err(|errno| RootError::new("stat", &volume.source, errno))?;
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(source.attach(place(root, &volume.destination, is_dir)?.as_fd())?)
 }
 
 fn source(volume: &Volume) -> Result<OwnedFd, Failure> {
     if volume.subpath.as_os_str().is_empty() {
-        return Ok(rustix::fs::openat(CWD, &volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+        let opened = rustix::fs::openat(CWD, &volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        return Ok(opened.map_err(|errno| RootError::new("open", &volume.source, errno))?);
     }
     Ok(Root::open(&volume.source)?.open_at(&volume.subpath, OFlags::PATH, Mode::empty())?)
 }
