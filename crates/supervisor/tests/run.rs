@@ -25,6 +25,8 @@ async fn a_process_runs_is_logged_and_its_end_is_told() {
         "{journal:?}"
     );
     assert!(!fixture.config.socket.exists());
+    let cgroup = format!("/wharf-test-supervisor-{}", fixture.config.id);
+    assert!(!wharf_sys::cgroup::Cgroup::open(&cgroup).unwrap().exists());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wharf_oci::runtime::{Linux, Namespace, NamespaceKind, Process, Root, Spec};
+use wharf_oci::runtime::{Linux, Mount, Namespace, NamespaceKind, Process, Root, Spec};
 use wharf_shim::protocol::{Attach, Event, Exit, Framing, LogConfig, RestartPolicy, SupervisorConfig};
 use wharf_shim::{Events, Handle};
 use wharf_sys::mount::Recipe;
@@ -41,8 +41,13 @@ impl Fixture {
             oci_version: "1.2.0".into(),
             process: Some(process),
             root: Some(Root { path: "rootfs".into(), readonly: false }),
+            mounts: vec![
+                mount("/proc", "proc", &[]),
+                mount("/dev", "tmpfs", &["mode=755"]),
+                mount("/dev/pts", "devpts", &["newinstance", "ptmxmode=0666", "mode=0620"]),
+            ],
             linux: Some(Linux {
-                cgroups_path: format!("/wharf-test-supervisor/{id}"),
+                cgroups_path: format!("/wharf-test-supervisor-{id}"),
                 namespaces: kinds.map(Namespace::new).to_vec(),
                 ..Linux::default()
             }),
@@ -89,6 +94,16 @@ impl Fixture {
     pub fn journal(&self) -> Vec<Event> {
         let text = fs::read_to_string(self.directory.path().join("journal")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: kind.into(),
+        source: kind.into(),
+        options: options.iter().map(|&option| option.into()).collect(),
+        ..Mount::default()
     }
 }
 
