@@ -63,7 +63,7 @@ pub enum Error {
         /// The entry's path in the tree.
         path: PathBuf,
         /// What failed.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// Reading or writing the stream failed.
     #[error("{0}")]

@@ -292,7 +292,7 @@ fn changes_are_told_as_docker_does() {
 fn sparse_files_of_all_formats_have_their_holes() {
     let old = Raw::default().header("f", b'S', 4, "").patch(|block| {
         block[257..265].copy_from_slice(b"ustar  \0");
-        block[386..410].copy_from_slice(b"00000002000\000000000004\0");
+        block[386..410].copy_from_slice(b"00000002000\x0000000000004\0");
         block[483..495].copy_from_slice(b"00000004000\0");
     });
     let v00 = Raw::default()

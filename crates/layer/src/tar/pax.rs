@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn records_are_read_as_written() {
         let mut header = Vec::new();
-        let long = vec![b'x'; 90];
+        let long = [b'x'; 90];
         for (key, value) in [(&b"path"[..], &long[..]), (b"a", b""), (b"SCHILY.xattr.user.n", b"\0=\n")] {
             push(&mut header, key, value);
         }

@@ -90,7 +90,7 @@ impl PaxSparse {
             b"name" => self.name = Some(value.to_vec()),
             b"realsize" | b"size" => self.real_size = Some(decimal(value)?),
             // 0.0: alternating records, one number each.
-            b"offset" if self.numbers.len() % 2 == 0 => self.numbers.push(decimal(value)?),
+            b"offset" if self.numbers.len().is_multiple_of(2) => self.numbers.push(decimal(value)?),
             b"numbytes" if self.numbers.len() % 2 == 1 => self.numbers.push(decimal(value)?),
             b"map" => self.numbers = value.split(|byte| *byte == b',').map(decimal).collect::<Result<_>>()?,
             b"numblocks" => {

@@ -173,10 +173,8 @@ impl<'a> Unpacker<'a> {
         let target = clean(&entry.link)?;
         let wrong = || Error::Link { path: OsStr::from_bytes(&entry.path).into(), target: target.clone() };
         let Some(old) = target.file_name() else { return Err(wrong()) };
-        let from = match target.parent().map(|parent| self.root.dir(self.base.join(parent))) {
-            Some(Ok(from)) => from,
-            _ => return Err(wrong()),
-        };
+        let parent = target.parent().map(|parent| self.root.dir(self.base.join(parent)));
+        let Some(Ok(from)) = parent else { return Err(wrong()) };
         match self.replacing(entry, dir, name, || dir.link(name, &from, old)) {
             Err(Error::Tree(error)) if matches!(error.errno(), Errno::NOENT | Errno::PERM | Errno::XDEV) => {
                 Err(wrong())
