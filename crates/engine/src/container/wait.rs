@@ -90,8 +90,13 @@ impl Container {
         let mut waiting = self.waiters.lock();
         for (condition, sender) in std::mem::take(&mut *waiting) {
             if milestone == Milestone::Removed || condition != WaitCondition::Removed {
+                let mut answer = response(&view);
+                if condition == WaitCondition::Removed {
+                    // Why a start failed is not why a removal did; clients report an error here as one of waiting.
+                    answer.error = None;
+                }
                 // Whoever gave up waiting needs no answer.
-                drop(sender.send(response(&view)));
+                drop(sender.send(answer));
             } else {
                 waiting.push((condition, sender));
             }
