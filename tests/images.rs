@@ -47,7 +47,7 @@ fn tags_move_and_images_dangle() {
     let said = d.docker(&["rmi", "moving:tag"]).ok();
     assert!(said.starts_with("Untagged: moving:tag\nDeleted: sha256:"), "{said}");
     d.docker(&["rmi", "moving:tag"]).fails(1, "No such image: moving:tag");
-    d.docker(&["tag", "busybox", "Upper/Case"]).fails(1, "repository name must be lowercase");
+    d.docker(&["tag", "busybox", "Upper/Case"]).fails(1, "must be lowercase");
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn ps_filters_and_formats() {
     assert_eq!(names(&["-l"]), "new1");
     assert_eq!(names(&["-af", "network=none"]), "down1,up1");
     d.docker(&["ps", "-f", "bogus=1"]).fails(1, "invalid filter 'bogus'");
-    d.docker(&["ps", "-af", "status=bogus"]).fails(1, "invalid filter 'status=bogus': invalid value for state (bogus): must be one of created, running, paused, restarting, removing, exited, dead");
+    d.docker(&["ps", "-af", "status=bogus"]).fails(1, "invalid filter 'status=bogus': invalid value for state (bogus)");
     let sized = d.docker(&["ps", "-as", "--format", "{{.Names}} {{.Size}}"]).ok();
     assert!(sized.contains("virtual"), "{sized}");
     let status = d.docker(&["ps", "-a", "--format", "{{.Names}}={{.Status}}"]).ok();

@@ -9,7 +9,7 @@ use wharf_testkit::daemon;
 #[test]
 fn both_streams_tail_and_timestamps() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "ll", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo oops >&2"]).ok();
+    d.docker(&["run", "--network", "none", "--name", "ll", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done; echo oops >&2"]).ok();
     let run = d.docker(&["logs", "ll"]);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("line 1\nline 2\nline 3\nline 4\nline 5\n", "oops\n"));
     let run = d.docker(&["logs", "--tail", "2", "ll"]);

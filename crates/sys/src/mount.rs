@@ -5,7 +5,8 @@
 //! `move_mount(2)`, `mount_setattr(2)`.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ffi::CStr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
 };
 
@@ -262,6 +263,42 @@ impl DetachedMount {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
         open_tree(dir, path, flags).map(Self).context(|| format!("clone mount {}", path.to_string_lossy()))
+    }
+
+    /// The same for a path in another mount namespace, whose mounts cannot be cloned from here. `path` is looked up in
+    /// that namespace's own tree.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn clone_tree_in(namespace: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<Self> {
+        let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+        if recursive {
+            flags |= libc::AT_RECURSIVE.cast_unsigned();
+        }
+        // The child shares the table of descriptors, so it only has to say the number.
+        let answer = crate::process::fork_sharing_files(|| {
+            // SAFETY: plain system calls with a terminated string that outlives them; the namespace and the working
+            // directory that change are this child's alone.
+            unsafe {
+                if libc::unshare(libc::CLONE_FS) != 0 || libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) != 0 {
+                    return -i64::from(crate::process::errno().raw_os_error());
+                }
+                match libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) {
+                    fd if fd >= 0 => fd,
+                    _ => -i64::from(crate::process::errno().raw_os_error()),
+                }
+            }
+        })
+        .context(|| "clone mount of another namespace: start child")?;
+        match RawFd::try_from(answer) {
+            // SAFETY: the child made this descriptor in the shared table for us and has ended; nobody else knows the
+            // number.
+            Ok(fd) if fd >= 0 => Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })),
+            _ => {
+                let errno = Errno::from_raw_os_error(i32::try_from(-answer).unwrap_or(libc::EIO));
+                Err(Error::new(format!("clone mount {} of another namespace", path.to_string_lossy()), errno))
+            }
+        }
     }
 
     /// A second mount of the same tree. Kernels before 6.15 answer `EINVAL` for one that is detached.

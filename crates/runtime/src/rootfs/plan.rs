@@ -59,6 +59,14 @@ fn prepare_one<'a>(mount: &'a Mount, spec: &'a Spec, cgroup: Option<&Cgroup>) ->
 }
 
 fn bind_source(mount: &Mount, options: &Options<'_>) -> Result<(DetachedMount, bool)> {
+    if let Some((process, path)) = in_another_container(&mount.source) {
+        let namespace = namespace::open(&PathBuf::from(format!("/proc/{process}/ns/mnt")))?;
+        let path = std::ffi::CString::new(path).map_err(LaunchError::other)?;
+        use std::os::fd::AsFd;
+        let tree = DetachedMount::clone_tree_in(namespace.as_fd(), &path, options.bind == Some(true))?;
+        let stat = rustix::fs::fstat(tree.as_fd()).map_err(LaunchError::other)?;
+        return Ok((tree, FileType::from_raw_mode(stat.st_mode) == FileType::Directory));
+    }
     let source = openat(CWD, &mount.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| LaunchError::other(wharf_sys::error::describe(errno)))?;
     let stat = rustix::fs::fstat(&source).map_err(LaunchError::other)?;
@@ -66,6 +74,13 @@ fn bind_source(mount: &Mount, options: &Options<'_>) -> Result<(DetachedMount, b
     use std::os::fd::AsFd;
     let tree = DetachedMount::clone_tree(source.as_fd(), "", options.bind == Some(true))?;
     Ok((tree, is_directory))
+}
+
+/// `/proc/PID/root/PATH`: a mount of another container (its `/dev/shm`), taken out of that one's namespace.
+fn in_another_container(source: &str) -> Option<(&str, &str)> {
+    let (process, _) = source.strip_prefix("/proc/")?.split_once("/root/")?;
+    let number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+    number.then(|| (process, &source["/proc/".len() + process.len() + "/root".len()..]))
 }
 
 /// The mount's own mapping, or the container's.

@@ -138,10 +138,12 @@ impl<'a> Selection<'a> {
 }
 
 fn one_of(filters: &Filters, key: &str, known: &[&str]) -> Result<()> {
-    match filters.get(key).find(|value| !known.contains(value)) {
-        Some(_) => Err(Error::invalid(filters.refuse(key).to_string())),
-        None => Ok(()),
-    }
+    let Some(wrong) = filters.get(key).find(|value| !known.contains(value)) else { return Ok(()) };
+    let kind = if key == "status" { "state" } else { key };
+    Err(Error::invalid(format!(
+        "invalid filter '{key}={wrong}': invalid value for {kind} ({wrong}): must be one of {}",
+        known.join(", ")
+    )))
 }
 
 /// The values of `key` as patterns; what is none matches itself only.
