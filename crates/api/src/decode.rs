@@ -23,7 +23,9 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
     let document = match documents.next() {
         None => return Err(DecodeError("invalid JSON: got EOF while reading request body".to_owned())),
-        Some(Err(error)) if error.is_eof() => return Err(DecodeError("invalid JSON: unexpected EOF".to_owned())),
+        Some(Err(error)) if error.is_eof() => {
+            return Err(DecodeError("invalid JSON: unexpected EOF".to_owned()));
+        }
         Some(Err(error)) => return Err(DecodeError(format!("invalid JSON: {error}"))),
         Some(Ok(document)) => document,
     };
@@ -57,7 +59,10 @@ impl Document {
         if self.field.is_empty() {
             DecodeError(format!("json: cannot unmarshal {found} into Go value of type {wanted}"))
         } else {
-            DecodeError(format!("json: cannot unmarshal {found} into Go struct field .{} of type {wanted}", self.field))
+            DecodeError(format!(
+                "json: cannot unmarshal {found} into Go struct field .{} of type {wanted}",
+                self.field
+            ))
         }
     }
 
@@ -168,7 +173,8 @@ impl<'de> Deserializer<'de> for Document {
             _ => return Err(self.mismatch("map[string]string")),
         };
         let field = self.field;
-        MapDeserializer::new(fields.into_iter().map(|(name, value)| (name, Self { value, field }))).deserialize_map(visitor)
+        MapDeserializer::new(fields.into_iter().map(|(name, value)| (name, Self { value, field })))
+            .deserialize_map(visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -233,7 +239,10 @@ impl IntoDeserializer<'_, DecodeError> for Document {
     }
 }
 
-fn visit_number<'de, V: Visitor<'de>>(number: &serde_json::Number, visitor: V) -> Result<V::Value, DecodeError> {
+fn visit_number<'de, V: Visitor<'de>>(
+    number: &serde_json::Number,
+    visitor: V,
+) -> Result<V::Value, DecodeError> {
     match (number.as_i64(), number.as_u64()) {
         (Some(number), _) => visitor.visit_i64(number),
         (None, Some(number)) => visitor.visit_u64(number),
@@ -308,7 +317,10 @@ mod tests {
         assert_eq!(error(b""), "invalid JSON: got EOF while reading request body");
         assert_eq!(error(b"{\"Cmd"), "invalid JSON: unexpected EOF");
         assert_eq!(error(b"{} {}"), "unexpected content after JSON");
-        assert_eq!(error(br#"{"Cmd":3}"#), "invalid JSON: json: cannot unmarshal number into Go value of type string");
+        assert_eq!(
+            error(br#"{"Cmd":3}"#),
+            "invalid JSON: json: cannot unmarshal number into Go value of type string"
+        );
         assert_eq!(
             error(br#"{"Tty":"a"}"#),
             "invalid JSON: json: cannot unmarshal string into Go struct field .Tty of type bool"
@@ -317,7 +329,11 @@ mod tests {
 
     #[test]
     fn documents_survive_a_round_trip() {
-        let host = HostConfig { memory: 7, port_bindings: Some([("80/tcp".to_owned(), None)].into()), ..HostConfig::default() };
+        let host = HostConfig {
+            memory: 7,
+            port_bindings: Some([("80/tcp".to_owned(), None)].into()),
+            ..HostConfig::default()
+        };
         let text = serde_json::to_vec(&host).unwrap();
         assert_eq!(from_slice::<HostConfig>(&text).unwrap(), host);
         assert_eq!(serde_json::from_slice::<HostConfig>(&text).unwrap(), host);

@@ -39,14 +39,19 @@ impl Filters {
         if text.is_empty() {
             return Ok(filters);
         }
-        let document: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|_| FilterError::Syntax)?;
+        let document: BTreeMap<String, Value> =
+            serde_json::from_str(text).map_err(|_| FilterError::Syntax)?;
         for (key, values) in document {
             let words: Vec<String> = match values {
                 Value::Object(values) => {
                     if values.values().any(|wanted| !wanted.is_boolean()) {
                         return Err(FilterError::Syntax);
                     }
-                    values.into_iter().filter(|(_, wanted)| *wanted == Value::Bool(true)).map(|(word, _)| word).collect()
+                    values
+                        .into_iter()
+                        .filter(|(_, wanted)| *wanted == Value::Bool(true))
+                        .map(|(word, _)| word)
+                        .collect()
                 }
                 Value::Array(values) => values
                     .into_iter()
@@ -62,8 +67,11 @@ impl Filters {
 
     /// The filters as clients send them.
     pub fn to_json(&self) -> String {
-        let document: BTreeMap<&String, BTreeMap<&String, bool>> =
-            self.keys.iter().map(|(key, values)| (key, values.iter().map(|value| (value, true)).collect())).collect();
+        let document: BTreeMap<&String, BTreeMap<&String, bool>> = self
+            .keys
+            .iter()
+            .map(|(key, values)| (key, values.iter().map(|value| (value, true)).collect()))
+            .collect();
         serde_json::to_string(&document).unwrap_or_default()
     }
 
@@ -126,7 +134,9 @@ impl Filters {
 
     /// Whether one of `key`'s values starts `value`; true without such a filter.
     pub fn prefix(&self, key: &str, value: &str) -> bool {
-        self.keys.get(key).is_none_or(|values| values.is_empty() || values.iter().any(|word| value.starts_with(word.as_str())))
+        self.keys.get(key).is_none_or(|values| {
+            values.is_empty() || values.iter().any(|word| value.starts_with(word.as_str()))
+        })
     }
 
     /// Whether `labels` carry all labels that `key` asks for (`name` or `name=value`).

@@ -24,7 +24,11 @@ pub enum Document {
 }
 
 /// The document as clients of `version` expect it, as JSON with a line end.
-pub fn render<T: Serialize>(kind: Document, document: &T, version: ApiVersion) -> serde_json::Result<Vec<u8>> {
+pub fn render<T: Serialize>(
+    kind: Document,
+    document: &T,
+    version: ApiVersion,
+) -> serde_json::Result<Vec<u8>> {
     let mut text = if version >= ApiVersion::MAX {
         serde_json::to_vec(document)?
     } else {
@@ -155,10 +159,13 @@ fn before_45(kind: Document, document: &mut Value) {
 
 /// On networks with a resolver a container also went by its short id.
 fn add_short_ids(container: &mut Value) {
-    let Some(id) = container.get("Id").and_then(Value::as_str).map(|id| id.chars().take(12).collect::<String>()) else {
+    let Some(id) =
+        container.get("Id").and_then(Value::as_str).map(|id| id.chars().take(12).collect::<String>())
+    else {
         return;
     };
-    let Some(networks) = container.pointer_mut("/NetworkSettings/Networks").and_then(Value::as_object_mut) else {
+    let Some(networks) = container.pointer_mut("/NetworkSettings/Networks").and_then(Value::as_object_mut)
+    else {
         return;
     };
     for (name, endpoint) in networks {
@@ -224,7 +231,8 @@ fn before_42(kind: Document, document: &mut Value) {
         Document::Info => set(document, "KernelMemory", json!(true)),
         Document::DiskUsage => {
             let sizes = document.get("BuildCache").and_then(Value::as_array);
-            let total: i64 = sizes.into_iter().flatten().filter_map(|cache| cache.get("Size")?.as_i64()).sum();
+            let total: i64 =
+                sizes.into_iter().flatten().filter_map(|cache| cache.get("Size")?.as_i64()).sum();
             if total != 0 {
                 set(document, "BuilderSize", json!(total));
             }
@@ -238,7 +246,9 @@ fn before_25(kind: Document, document: &mut Value) {
         let Some(options) = document.get_mut("SecurityOptions").and_then(Value::as_array_mut) else { return };
         for option in options {
             // `name=seccomp,profile=builtin` was plain `seccomp`.
-            let name = option.as_str().and_then(|text| text.strip_prefix("name=")?.split(',').next().map(str::to_owned));
+            let name = option
+                .as_str()
+                .and_then(|text| text.strip_prefix("name=")?.split(',').next().map(str::to_owned));
             if let Some(name) = name {
                 *option = json!(name);
             }

@@ -46,7 +46,11 @@ pub struct UnknownStream(pub u8);
 
 impl Demux {
     /// Takes `bytes` apart; `each` gets every piece of payload with its stream, in order.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Stream, &[u8])) -> Result<(), UnknownStream> {
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(Stream, &[u8]),
+    ) -> Result<(), UnknownStream> {
         while !bytes.is_empty() {
             let Some((stream, left)) = self.current else {
                 let taken = bytes.len().min(HEADER - self.head.len());

@@ -21,7 +21,8 @@ use crate::config::{Loaded, Only};
 
 /// Runs `wharf daemon` with the words behind it; returns the exit status.
 pub fn main(arguments: Vec<OsString>) -> i32 {
-    let arguments: Vec<String> = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match run(&arguments) {
         Ok(()) => 0,
         Err(error) => {

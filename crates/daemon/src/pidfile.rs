@@ -23,9 +23,11 @@ impl PidFile {
         if let Err(error) = file.try_lock() {
             let holder = fs::read_to_string(path).unwrap_or_default();
             return match error {
-                fs::TryLockError::WouldBlock => {
-                    Err(format!("process with PID {} is still running: {} is locked", holder.trim(), path.display()))
-                }
+                fs::TryLockError::WouldBlock => Err(format!(
+                    "process with PID {} is still running: {} is locked",
+                    holder.trim(),
+                    path.display()
+                )),
                 fs::TryLockError::Error(error) => Err(fail("lock", &error)),
             };
         }
@@ -56,7 +58,10 @@ mod tests {
         let path = folder.path().join("run/daemon.pid");
         let held = PidFile::take(&path).unwrap();
         let refused = PidFile::take(&path).unwrap_err();
-        assert!(refused.starts_with(&format!("process with PID {} is still running", std::process::id())), "{refused}");
+        assert!(
+            refused.starts_with(&format!("process with PID {} is still running", std::process::id())),
+            "{refused}"
+        );
         drop(held);
         assert!(!path.exists());
         PidFile::take(&path).unwrap();

@@ -64,7 +64,6 @@ impl App {
     }
 }
 
-
 /// `api-version` as `Api-Version`.
 fn title(name: &str) -> String {
     let part = |part: &str| part[..1].to_ascii_uppercase() + &part[1..];

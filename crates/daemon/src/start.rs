@@ -94,7 +94,9 @@ fn bind_all(settings: &Settings) -> Result<Vec<Listener>, String> {
         listeners.extend(bound.map_err(|error| format!("listen on {address}: {error}"))?);
         tracing::info!("listening on {address}");
         if let (listen::Address::Tcp(..), None) = (address, &tls) {
-            tracing::warn!("{address} is open to whoever reaches it, which is as good as root: use TLS (--tlsverify)");
+            tracing::warn!(
+                "{address} is open to whoever reaches it, which is as good as root: use TLS (--tlsverify)"
+            );
         }
     }
     Ok(listeners)

@@ -95,14 +95,19 @@ async fn every_route_answers_with_and_without_a_version() {
         if route.pattern == "/events" {
             continue;
         }
-        let path = route.pattern.replace("{name*}", "no/such").replace("{id*}", "nosuch").replace("{id}", "nosuch");
+        let path =
+            route.pattern.replace("{name*}", "no/such").replace("{id*}", "nosuch").replace("{id}", "nosuch");
         let path = path.replace("{checkpoint}", "c");
         for prefix in ["", "/v1.24", "/v1.51"] {
             let target = format!("{prefix}{path}");
             let reply = server.json(route.method.as_str(), &target, "").await;
             assert!(!reply.body.contains("page not found"), "{} {target}: {reply:?}", route.method);
             let hijacked = reply.head.contains("raw-stream");
-            assert!(hijacked || reply.head.contains("Api-Version: 1.51"), "{} {target}: {reply:?}", route.method);
+            assert!(
+                hijacked || reply.head.contains("Api-Version: 1.51"),
+                "{} {target}: {reply:?}",
+                route.method
+            );
             assert_ne!(reply.status, 500, "{} {target}: {reply:?}", route.method);
         }
     }
@@ -115,8 +120,13 @@ async fn versions_and_unknown_paths_are_refused_as_docker_does() {
     reply.is(400, "client version 1.52 is too new. Maximum supported API version is 1.51");
     assert!(!reply.head.contains("Docker-Experimental") && reply.head.contains("Ostype: linux"));
     let reply = server.send("GET", "/v1.10/info", "", "").await;
-    assert!(reply.head.contains("text/plain") && reply.body.starts_with("client version 1.10 is too old. Minimum"));
-    for (method, path) in [("GET", "/nope"), ("DELETE", "/info"), ("GET", "/v1.x/info"), ("PATCH", "/containers/json")] {
+    assert!(
+        reply.head.contains("text/plain")
+            && reply.body.starts_with("client version 1.10 is too old. Minimum")
+    );
+    for (method, path) in
+        [("GET", "/nope"), ("DELETE", "/info"), ("GET", "/v1.x/info"), ("PATCH", "/containers/json")]
+    {
         let reply = server.send(method, path, "", "").await;
         reply.is(404, "page not found");
         assert!(!reply.head.contains("Api-Version"));
@@ -129,7 +139,13 @@ async fn ping_says_what_clients_negotiate_by() {
     let server = server().await;
     let reply = server.send("GET", "/_ping", "", "").await;
     assert_eq!((reply.status, reply.body.as_str()), (200, "OK"));
-    for line in ["Api-Version: 1.51", "Docker-Experimental: false", "Ostype: linux", "Swarm: inactive", "Builder-Version: 1"] {
+    for line in [
+        "Api-Version: 1.51",
+        "Docker-Experimental: false",
+        "Ostype: linux",
+        "Swarm: inactive",
+        "Builder-Version: 1",
+    ] {
         assert!(reply.head.contains(line), "{line} in {}", reply.head);
     }
     let head = server.send("HEAD", "/v1.40/_ping", "", "").await;
@@ -141,10 +157,10 @@ async fn bodies_are_checked_as_docker_checks_them() {
     let server = server().await;
     let create = "/containers/create";
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-    server
-        .send("POST", create, form, "{}")
-        .await
-        .is(400, "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'");
+    server.send("POST", create, form, "{}").await.is(
+        400,
+        "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'",
+    );
     server.json("POST", create, "").await.is(400, "invalid JSON: got EOF while reading request body");
     server.json("POST", create, "{} {}").await.is(400, "unexpected content after JSON");
     server
@@ -153,7 +169,8 @@ async fn bodies_are_checked_as_docker_checks_them() {
         .is(400, "invalid JSON: json: cannot unmarshal string into Go struct field .Tty of type bool");
     let reply = server.json("POST", create, r#"{"image":"no-such-image","cmd":"ls"}"#).await;
     reply.is(404, "No such image: no-such-image:latest");
-    let refused = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
+    let refused =
+        "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
     server.json("POST", "/containers/x/start", r#"{"Binds":[]}"#).await.is(400, refused);
     server.json("POST", "/containers/x/start", "{}").await.is(404, "No such container: x");
 }
@@ -172,7 +189,10 @@ async fn parameters_are_checked_as_docker_checks_them() {
     post("/containers/x/resize?h=a&w=1").await.is(400, "invalid resize height \"a\": invalid syntax");
     post("/containers/x/wait?condition=zz").await.is(400, "invalid condition: \"zz\"");
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-    server.send("POST", "/containers/x/resize", form, "h=a").await.is(400, "invalid resize height \"a\": invalid syntax");
+    server
+        .send("POST", "/containers/x/resize", form, "h=a")
+        .await
+        .is(400, "invalid resize height \"a\": invalid syntax");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,6 +206,16 @@ async fn an_attach_that_fails_is_answered_on_the_bare_connection() {
     let body = "Content-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"stdin\":true}";
     assert_eq!(server.raw(&format!("{request}{body}")).await, failure);
     server.json("POST", "/exec/x/start", "{}").await.is(404, "No such exec instance: x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_wants_does_not_break_the_answer() {
+    let server = server().await;
+    let context = "x".repeat(4 << 20);
+    let refused = "build is not available in this version of Wharf";
+    server.send("POST", "/build", "Content-Type: application/x-tar\r\n", &context).await.is(501, refused);
+    let reply = server.send("PUT", "/containers/x/archive?path=/", "", &context).await;
+    reply.is(404, "No such container: x");
 }
 
 #[tokio::test(flavor = "multi_thread")]

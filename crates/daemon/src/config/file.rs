@@ -26,9 +26,13 @@ fn parse(text: &str) -> Result<BTreeMap<&'static str, Value>, String> {
         return Ok(BTreeMap::new());
     }
     let document: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let unknown: Vec<&str> = document.keys().map(String::as_str).filter(|key| options::by_key(key).is_none()).collect();
+    let unknown: Vec<&str> =
+        document.keys().map(String::as_str).filter(|key| options::by_key(key).is_none()).collect();
     if !unknown.is_empty() {
-        return Err(format!("the following directives don't match any configuration option: {}", unknown.join(", ")));
+        return Err(format!(
+            "the following directives don't match any configuration option: {}",
+            unknown.join(", ")
+        ));
     }
     let mut settings = BTreeMap::new();
     for (key, value) in document {

@@ -41,13 +41,16 @@ fn split(argument: &str) -> Result<(&'static Opt, Option<String>), String> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (long, None),
         };
-        return options::by_flag(name).map(|option| (option, value)).ok_or_else(|| format!("unknown flag: --{name}"));
+        return options::by_flag(name)
+            .map(|option| (option, value))
+            .ok_or_else(|| format!("unknown flag: --{name}"));
     }
     let mut letters = argument.strip_prefix('-').unwrap_or_default().chars();
     let Some(letter) = letters.next() else {
         return Err(format!("\"wharf daemon\" accepts no arguments: {argument}"));
     };
-    let option = options::by_letter(letter).ok_or_else(|| format!("unknown shorthand flag: '{letter}' in {argument}"))?;
+    let option = options::by_letter(letter)
+        .ok_or_else(|| format!("unknown shorthand flag: '{letter}' in {argument}"))?;
     let value = letters.as_str();
     let value = value.strip_prefix('=').unwrap_or(value);
     Ok((option, (!value.is_empty()).then(|| value.to_owned())))
@@ -79,7 +82,9 @@ fn add(flags: &mut BTreeMap<&'static str, Value>, option: &'static Opt, text: &s
 }
 
 fn help() -> String {
-    let mut text = "Usage:  wharf daemon [OPTIONS]\n\nA container engine that speaks the Docker API.\n\nOptions:\n".to_owned();
+    let mut text =
+        "Usage:  wharf daemon [OPTIONS]\n\nA container engine that speaks the Docker API.\n\nOptions:\n"
+            .to_owned();
     let mut options: Vec<&Opt> = OPTIONS.iter().filter(|option| !option.flag.is_empty()).collect();
     options.sort_by_key(|option| option.flag);
     for option in options {
@@ -110,9 +115,14 @@ mod tests {
 
     #[test]
     fn all_forms_are_read() {
-        let read = flags(&["-H", "unix:///a", "--host=fd://", "-D", "--init=false", "--log-opt", "a=b", "-lwarn"]).unwrap();
+        let read =
+            flags(&["-H", "unix:///a", "--host=fd://", "-D", "--init=false", "--log-opt", "a=b", "-lwarn"])
+                .unwrap();
         assert_eq!(read["host"], json!(["unix:///a", "fd://"]));
-        assert_eq!((&read["debug"], &read["init"], &read["log-level"]), (&json!(true), &json!(false), &json!("warn")));
+        assert_eq!(
+            (&read["debug"], &read["init"], &read["log-level"]),
+            (&json!(true), &json!(false), &json!("warn"))
+        );
         assert_eq!(read["log-opt"], json!(["a=b"]));
     }
 

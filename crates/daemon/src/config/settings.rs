@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use wharf_api::ApiVersion;
 use wharf_engine::EngineConfig;
 
+use super::file;
 use super::flags::{self, Parsed};
 use super::options::{self, Kind, OPTIONS, Use};
-use super::file;
 use crate::listen::{Access, Address, Tls};
 
 /// A configuration that cannot be used; the text names the option.
@@ -106,7 +106,9 @@ fn usable(values: &Values) -> Result<Vec<String>, SettingsError> {
             Use::Refused if set.is_some() => {
                 return Err(SettingsError(format!("{name} is not available in this version of Wharf")));
             }
-            Use::Later if set.is_some() => warnings.push(format!("{name} has no effect in this version of Wharf")),
+            Use::Later if set.is_some() => {
+                warnings.push(format!("{name} has no effect in this version of Wharf"))
+            }
             _ => {}
         }
     }
@@ -150,7 +152,8 @@ fn settle(flags: Values, file: Values) -> Result<Settings, SettingsError> {
 }
 
 fn oldest(text: &str) -> Result<ApiVersion, SettingsError> {
-    let version: ApiVersion = text.parse().map_err(|error| SettingsError(format!("min-api-version: {error}")))?;
+    let version: ApiVersion =
+        text.parse().map_err(|error| SettingsError(format!("min-api-version: {error}")))?;
     if (ApiVersion::MIN..=ApiVersion::MAX).contains(&version) {
         return Ok(version);
     }
@@ -175,16 +178,25 @@ fn tls(values: &Reader) -> Option<Tls> {
     if !verify && !values.truth("tls") {
         return None;
     }
-    let folder = std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| PathBuf::from("/etc/wharf"), PathBuf::from);
-    let file = |name: &str, default: &str| values.text(name).map_or_else(|| folder.join(default), PathBuf::from);
-    Some(Tls { ca: file("tlscacert", "ca.pem"), cert: file("tlscert", "cert.pem"), key: file("tlskey", "key.pem"), verify })
+    let folder =
+        std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| PathBuf::from("/etc/wharf"), PathBuf::from);
+    let file =
+        |name: &str, default: &str| values.text(name).map_or_else(|| folder.join(default), PathBuf::from);
+    Some(Tls {
+        ca: file("tlscacert", "ca.pem"),
+        cert: file("tlscert", "cert.pem"),
+        key: file("tlskey", "key.pem"),
+        verify,
+    })
 }
 
 fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
     let instance = values.text("instance").unwrap_or("wharf").to_owned();
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if instance.is_empty() || instance.len() > 32 || !instance.bytes().all(legal) {
-        return Err(SettingsError(format!("invalid instance name {instance:?}: letters, digits, - and _ only")));
+        return Err(SettingsError(format!(
+            "invalid instance name {instance:?}: letters, digits, - and _ only"
+        )));
     }
     let own = if instance == "wharf" { "wharf".to_owned() } else { format!("wharf-{instance}") };
     let path = |name: &str, parent: &str| {
@@ -193,7 +205,9 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
     };
     let default = EngineConfig::default();
     let text = |name: &str, default: &str| values.text(name).unwrap_or(default).to_owned();
-    if let Some(option) = values.list("exec-opt").iter().find(|option| *option != "native.cgroupdriver=cgroupfs") {
+    if let Some(option) =
+        values.list("exec-opt").iter().find(|option| *option != "native.cgroupdriver=cgroupfs")
+    {
         return Err(SettingsError(format!("exec-opt {option} is not available in this version of Wharf")));
     }
     Ok(EngineConfig {
@@ -213,7 +227,10 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
         dns: values.list("dns"),
         dns_search: values.list("dns-search"),
         dns_options: values.list("dns-opt"),
-        seccomp_profile: values.text("seccomp-profile").filter(|path| !matches!(*path, "" | "builtin")).map(str::to_owned),
+        seccomp_profile: values
+            .text("seccomp-profile")
+            .filter(|path| !matches!(*path, "" | "builtin"))
+            .map(str::to_owned),
         labels: values.list("label"),
         runtimes: runtimes(values)?,
         default_runtime: text("default-runtime", &default.default_runtime),
@@ -281,7 +298,8 @@ impl Reader {
 
     /// Names with values, from `name=value` words and objects alike; flags come first and later ones win.
     fn pairs(&self, name: &str) -> Vec<(String, Value)> {
-        let of_object = |object: &Map<String, Value>| object.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let of_object =
+            |object: &Map<String, Value>| object.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let of_item = |item: &Value| -> Vec<(String, Value)> {
             match item {
                 Value::String(text) => {
@@ -320,7 +338,8 @@ impl Reader {
             Some('t') => 40,
             Some(_) => 63,
         };
-        let size = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1_i64.checked_shl(shift)?));
+        let size =
+            digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1_i64.checked_shl(shift)?));
         size.map(Some).ok_or_else(|| SettingsError(format!("{name}: invalid size: '{text}'")))
     }
 }
@@ -342,7 +361,9 @@ mod tests {
     fn file_and_flags_together() {
         let file = r#"{"hosts": ["unix:///a.sock"], "log-opts": {"max-size": "1m"}, "default-shm-size": "128M",
             "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 10, "Hard": 20}}, "labels": ["a=b"]}"#;
-        let read = settings(&["--log-opt", "max-file=3", "--instance", "t1", "--default-ulimit", "nproc=5"], file).unwrap();
+        let read =
+            settings(&["--log-opt", "max-file=3", "--instance", "t1", "--default-ulimit", "nproc=5"], file)
+                .unwrap();
         assert_eq!(read.addresses, [Address::Unix("/a.sock".into())]);
         assert_eq!(read.engine.log_opts.len(), 2);
         assert_eq!(read.engine.shm_size, 128 << 20);

@@ -27,6 +27,13 @@ pub(crate) fn empty(code: StatusCode) -> Answer {
     answer
 }
 
+/// The answer to HEAD: the head alone, which announces no body either, as Docker's.
+pub(crate) fn bare(mut answer: Answer) -> Answer {
+    *answer.body_mut() = AnswerBody::Empty;
+    answer.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    answer
+}
+
 /// 204.
 pub(crate) fn no_content() -> Result<Answer> {
     Ok(empty(StatusCode::NO_CONTENT))

@@ -2,11 +2,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wharf_engine::{ByteStream, Error};
+
+/// How long a body that nobody wants is still read.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The body of an answer.
 #[derive(Debug, Default)]
@@ -26,7 +30,10 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match std::mem::take(&mut *self) {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
@@ -63,6 +70,9 @@ impl Body for AnswerBody {
 }
 
 /// A request's body as a stream that the engine reads at its own pace.
+///
+/// A client that still sends when its answer comes and the connection closes sees a broken pipe and not the answer.
+/// So what nobody wants to read is read and forgotten.
 pub(crate) fn into_stream(mut body: Incoming) -> ByteStream {
     if body.is_end_stream() {
         return ByteStream::empty();
@@ -74,12 +84,21 @@ pub(crate) fn into_stream(mut body: Incoming) -> ByteStream {
                 Ok(frame) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if sender.send(data).await.is_err() {
-                        return;
+                        return forget(body).await;
                     }
                 }
-                Err(error) => return sender.fail(Error::invalid(format!("read request body: {error}"))).await,
+                Err(error) => {
+                    return sender.fail(Error::invalid(format!("read request body: {error}"))).await;
+                }
             }
         }
     });
     stream
+}
+
+/// Reads the rest of a body, for as long as a client may reasonably take to see its answer.
+async fn forget(mut body: Incoming) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever sends for longer than that is cut off.
+    let _ = tokio::time::timeout(PATIENCE, rest).await;
 }

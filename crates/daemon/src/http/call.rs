@@ -101,7 +101,8 @@ impl Call {
     /// The whole body, of `limit` bytes at most.
     pub(crate) async fn bytes(&mut self, limit: usize) -> Result<Bytes> {
         let read = Limited::new(&mut self.body, limit).collect().await;
-        read.map(|body| body.to_bytes()).map_err(|error| Error::invalid(format!("read request body: {error}")))
+        read.map(|body| body.to_bytes())
+            .map_err(|error| Error::invalid(format!("read request body: {error}")))
     }
 
     /// Adds the pairs of a form body to the query, as Docker's parsing of parameters does.

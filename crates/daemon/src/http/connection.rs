@@ -67,17 +67,18 @@ async fn answer(request: Request<Incoming>, app: Arc<App>, takeover: mpsc::Sende
         Some(Ok(version)) => version,
         Some(Err(error)) => return app.dress_plainly(answer::error(&Error::invalid(error.to_string()))),
     };
-    if let Err(refusal) = check(version, app.oldest) {
+    if let Some(refusal) = refused(version, app.oldest) {
         return app.dress_plainly(refusal);
     }
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     tracing::debug!(method = %parts.method, path, %version, "request");
     let call = Call { app: app.clone(), version, params, query, headers: parts.headers, body, takeover };
-    app.dress(match run(route, call).await {
+    let answer = app.dress(match run(route, call).await {
         Ok(answer) => answer,
         Err(error) => answer::error(&error),
-    })
+    });
+    if parts.method == Method::HEAD { answer::bare(answer) } else { answer }
 }
 
 /// Runs a route's handler. What changes something is finished even when its client goes away meanwhile.
@@ -92,21 +93,21 @@ async fn run(route: &Route, mut call: Call) -> wharf_engine::Result<Answer> {
     done.unwrap_or_else(|error| Err(Error::internal(format!("answer a request: {error}"))))
 }
 
-/// Refuses versions that are not served.
-fn check(version: ApiVersion, oldest: ApiVersion) -> Result<(), Answer> {
+/// The answer to versions that are not served.
+fn refused(version: ApiVersion, oldest: ApiVersion) -> Option<Answer> {
+    let bad = StatusCode::BAD_REQUEST;
     if version > ApiVersion::MAX {
-        let text = format!("client version {version} is too new. Maximum supported API version is {}", ApiVersion::MAX);
-        return Err(answer::message(StatusCode::BAD_REQUEST, &text));
+        let newest = ApiVersion::MAX;
+        let text = format!("client version {version} is too new. Maximum supported API version is {newest}");
+        return Some(answer::message(bad, &text));
     }
-    if version < oldest {
-        let text = format!(
-            "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your \
-             client to a newer version"
-        );
-        // Such clients do not read JSON errors.
-        let plain = version < ApiVersion::MIN;
-        let answer = if plain { answer::text(StatusCode::BAD_REQUEST, text + "\n") } else { answer::message(StatusCode::BAD_REQUEST, &text) };
-        return Err(answer);
+    if version >= oldest {
+        return None;
     }
-    Ok(())
+    let text = format!(
+        "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your client \
+         to a newer version"
+    );
+    // The oldest clients do not read JSON errors.
+    Some(if version < ApiVersion::MIN { answer::text(bad, text + "\n") } else { answer::message(bad, &text) })
 }

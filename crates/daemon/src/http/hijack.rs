@@ -28,7 +28,9 @@ pub(crate) struct Takeover {
 
 impl fmt::Debug for Takeover {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Takeover").field("head", &String::from_utf8_lossy(&self.head)).finish_non_exhaustive()
+        out.debug_struct("Takeover")
+            .field("head", &String::from_utf8_lossy(&self.head))
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,9 +54,12 @@ pub(crate) struct Head {
 impl Head {
     /// The bytes; `headers` are those that every answer carries.
     fn bytes(self, headers: &str) -> Vec<u8> {
-        let content_type = if self.multiplexed && self.upgrade { crate::http::answer::MULTIPLEXED } else { RAW };
+        let content_type =
+            if self.multiplexed && self.upgrade { crate::http::answer::MULTIPLEXED } else { RAW };
         let head = if self.upgrade {
-            format!("HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
+            format!(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            )
         } else {
             format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
         };
@@ -64,7 +69,11 @@ impl Head {
 
 impl Takeover {
     /// Sends a head, then gives the connection to `then`.
-    pub(crate) fn stream<F>(head: Head, headers: &str, then: impl FnOnce(Client) -> F + Send + 'static) -> Self
+    pub(crate) fn stream<F>(
+        head: Head,
+        headers: &str,
+        then: impl FnOnce(Client) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -83,7 +92,11 @@ impl Takeover {
     pub(crate) fn failure(error: &Error) -> Self {
         let code: StatusCode = status::of(error.kind());
         let reason = code.canonical_reason().unwrap_or_default();
-        let head = format!("HTTP/1.1 {} {reason}\r\nContent-Type: {RAW}\r\n\r\n{}\r\n", code.as_u16(), error.message());
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {RAW}\r\n\r\n{}\r\n",
+            code.as_u16(),
+            error.message()
+        );
         Self { head: head.into_bytes(), then: None }
     }
 
@@ -130,7 +143,9 @@ mod tests {
 
     #[test]
     fn heads_are_dockers_byte_for_byte() {
-        let head = |upgrade, multiplexed| String::from_utf8(Head { upgrade, multiplexed }.bytes("A: b\r\n")).unwrap();
+        let head = |upgrade, multiplexed| {
+            String::from_utf8(Head { upgrade, multiplexed }.bytes("A: b\r\n")).unwrap()
+        };
         assert_eq!(
             head(true, true),
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\n\

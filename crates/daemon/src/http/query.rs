@@ -109,10 +109,19 @@ mod tests {
     fn pairs_are_decoded_and_flags_have_their_words() {
         let query = Query::parse("a=x%20y+z&b=None&c&d=anything&names=p&names=q&e=0&f=50%25%zz");
         assert_eq!(query.get("a"), "x y z");
-        assert!(!query.flag("b") && !query.flag("c") && query.flag("d") && !query.flag("e") && !query.flag("missing"));
+        assert!(
+            !query.flag("b")
+                && !query.flag("c")
+                && query.flag("d")
+                && !query.flag("e")
+                && !query.flag("missing")
+        );
         assert!(query.flag_or("missing", true) && !query.flag_or("c", true));
         assert_eq!(query.all("names"), ["p", "q"]);
         assert_eq!(query.get("f"), "50%%zz");
-        assert_eq!(query.number("a").unwrap_err().message(), "strconv.Atoi: parsing \"x y z\": invalid syntax");
+        assert_eq!(
+            query.number("a").unwrap_err().message(),
+            "strconv.Atoi: parsing \"x y z\": invalid syntax"
+        );
     }
 }

@@ -181,7 +181,10 @@ pub(crate) fn split_version(path: &str) -> (Option<&str>, &str) {
 
 /// The route of a request, and what its placeholders stand for.
 pub(crate) fn find(method: &Method, path: &str) -> Option<(&'static Route, Vec<String>)> {
-    TABLE.iter().filter(|route| route.method == *method).find_map(|route| Some((route, matched(route.pattern, path)?)))
+    TABLE
+        .iter()
+        .filter(|route| route.method == *method)
+        .find_map(|route| Some((route, matched(route.pattern, path)?)))
 }
 
 /// What the placeholders of `pattern` stand for in `path`, if it matches.
@@ -206,7 +209,8 @@ mod tests {
     use super::*;
 
     fn pattern_of(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
-        find(&Method::from_bytes(method.as_bytes()).unwrap(), path).map(|(route, params)| (route.pattern, params))
+        find(&Method::from_bytes(method.as_bytes()).unwrap(), path)
+            .map(|(route, params)| (route.pattern, params))
     }
 
     #[test]
@@ -219,7 +223,8 @@ mod tests {
     #[test]
     fn every_route_is_found_by_its_own_pattern() {
         for route in TABLE {
-            let path = route.pattern.replace("{name*}", "a/b:c@sha256:0").replace("{id*}", "n").replace("{id}", "i");
+            let path =
+                route.pattern.replace("{name*}", "a/b:c@sha256:0").replace("{id*}", "n").replace("{id}", "i");
             let path = path.replace("{checkpoint}", "c");
             let found = find(&route.method, &path).map(|(found, _)| found.pattern);
             assert_eq!(found, Some(route.pattern), "{} {path}", route.method);
@@ -229,7 +234,10 @@ mod tests {
     #[test]
     fn image_names_have_slashes_and_containers_do_not() {
         let name = "localhost:5000/library/busybox@sha256:00";
-        assert_eq!(pattern_of("GET", &format!("/images/{name}/json")), Some(("/images/{name*}/json", vec![name.to_owned()])));
+        assert_eq!(
+            pattern_of("GET", &format!("/images/{name}/json")),
+            Some(("/images/{name*}/json", vec![name.to_owned()]))
+        );
         assert_eq!(pattern_of("DELETE", "/images/a/b"), Some(("/images/{name*}", vec!["a/b".to_owned()])));
         assert_eq!(pattern_of("GET", "/containers/a/b/json"), None);
         assert_eq!(pattern_of("GET", "/containers/json"), Some(("/containers/json", Vec::new())));

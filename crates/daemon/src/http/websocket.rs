@@ -117,7 +117,10 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The next frame of a client; `None` at the end of its side.
-async fn next_frame(client: &mut ReadHalf<Socket>, buffer: &mut BytesMut) -> io::Result<Option<(u8, Vec<u8>)>> {
+async fn next_frame(
+    client: &mut ReadHalf<Socket>,
+    buffer: &mut BytesMut,
+) -> io::Result<Option<(u8, Vec<u8>)>> {
     loop {
         if let Some(frame) = take_frame(buffer)? {
             return Ok(Some(frame));
@@ -139,7 +142,10 @@ fn take_frame(buffer: &mut BytesMut) -> io::Result<Option<(u8, Vec<u8>)>> {
         (length, _) => (u64::from(length), 2),
     };
     if !masked || length > LIMIT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a WebSocket frame that is too long or not masked"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a WebSocket frame that is too long or not masked",
+        ));
     }
     // Not more than LIMIT.
     let length = length as usize;

@@ -22,8 +22,10 @@ pub(super) enum Handed {
 
 /// The sockets handed over; only the one called (or numbered) `name` when that is given.
 pub(super) fn sockets(name: Option<&str>) -> io::Result<Vec<Handed>> {
-    let ours = env::var("LISTEN_PID").ok().and_then(|pid| pid.parse::<u32>().ok()) == Some(std::process::id());
-    let count: i32 = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).filter(|_| ours).unwrap_or(0);
+    let ours =
+        env::var("LISTEN_PID").ok().and_then(|pid| pid.parse::<u32>().ok()) == Some(std::process::id());
+    let count: i32 =
+        env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).filter(|_| ours).unwrap_or(0);
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut found = Vec::new();
@@ -48,7 +50,10 @@ fn socket(number: i32) -> io::Result<Handed> {
     match rustix::net::sockopt::socket_domain(&socket)? {
         AddressFamily::UNIX => Ok(Handed::Unix(UnixListener::from(socket))),
         AddressFamily::INET | AddressFamily::INET6 => Ok(Handed::Tcp(TcpListener::from(socket))),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("descriptor {number} is no stream socket"))),
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("descriptor {number} is no stream socket"),
+        )),
     }
 }
 

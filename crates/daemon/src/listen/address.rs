@@ -32,27 +32,39 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix://") {
-            return if path.is_empty() { Err(format!("{text}: no path")) } else { Ok(Self::Unix(PathBuf::from(path))) };
+            return if path.is_empty() {
+                Err(format!("{text}: no path"))
+            } else {
+                Ok(Self::Unix(PathBuf::from(path)))
+            };
         }
         if let Some(name) = text.strip_prefix("fd://") {
             return Ok(Self::Activated((!matches!(name, "" | "*")).then(|| name.to_owned())));
         }
         let Some(rest) = text.strip_prefix("tcp://") else {
-            return Err(format!("invalid bind address ({text}): unix://PATH, tcp://HOST[:PORT] or fd:// expected"));
+            return Err(format!(
+                "invalid bind address ({text}): unix://PATH, tcp://HOST[:PORT] or fd:// expected"
+            ));
         };
         let rest = rest.trim_end_matches('/');
         if let Ok(address) = rest.parse::<SocketAddr>() {
             return Ok(Self::Tcp(address.ip(), Some(address.port())));
         }
         let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') => {
-                (host, Some(port.parse().map_err(|_| format!("invalid bind address ({text}): invalid port {port}"))?))
-            }
+            Some((host, port)) if !host.ends_with(':') => (
+                host,
+                Some(
+                    port.parse()
+                        .map_err(|_| format!("invalid bind address ({text}): invalid port {port}"))?,
+                ),
+            ),
             _ => (rest, None),
         };
         let host = match host.trim_start_matches('[').trim_end_matches(']') {
             "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host => host.parse().map_err(|_| format!("invalid bind address ({text}): {host} is no IP address"))?,
+            host => {
+                host.parse().map_err(|_| format!("invalid bind address ({text}): {host} is no IP address"))?
+            }
         };
         Ok(Self::Tcp(host, port))
     }
@@ -72,6 +84,10 @@ mod tests {
         assert_eq!(read("tcp://[::1]"), Ok(Address::Tcp("::1".parse().unwrap(), None)));
         assert_eq!(read("fd://"), Ok(Address::Activated(None)));
         assert_eq!(read("fd://api"), Ok(Address::Activated(Some("api".to_owned()))));
-        assert!(read("/run/x.sock").is_err() && read("tcp://name.example:1").is_err() && read("tcp://1.2.3.4:x").is_err());
+        assert!(
+            read("/run/x.sock").is_err()
+                && read("tcp://name.example:1").is_err()
+                && read("tcp://1.2.3.4:x").is_err()
+        );
     }
 }

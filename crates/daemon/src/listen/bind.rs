@@ -22,7 +22,11 @@ pub(crate) struct Access {
 }
 
 /// The sockets of `address`. Must run inside the runtime.
-pub(crate) fn bind(address: &Address, access: &Access, tls: Option<&TlsAcceptor>) -> io::Result<Vec<Listener>> {
+pub(crate) fn bind(
+    address: &Address,
+    access: &Access,
+    tls: Option<&TlsAcceptor>,
+) -> io::Result<Vec<Listener>> {
     let secured = |listener| match tls {
         Some(tls) => Listener::Tls(listener, tls.clone()),
         None => Listener::Tcp(listener),
@@ -59,7 +63,9 @@ fn bind_unix(path: &Path, access: &Access) -> io::Result<tokio::net::UnixListene
     fs::create_dir_all(directory)?;
     // A path has 108 bytes at most in the kernel's address; one through a descriptor is always short.
     let opened = File::open(directory)?;
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a directory, not a socket"))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a directory, not a socket"))?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())).join(name);
     remove_stale(&short)?;
     let listener = UnixListener::bind(&short)?;
@@ -80,7 +86,10 @@ fn bind_unix(path: &Path, access: &Access) -> io::Result<tokio::net::UnixListene
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is in the way"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something that is no socket is in the way",
+        ));
     }
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon listens there"));
@@ -116,6 +125,9 @@ mod tests {
         drop(first);
         bind_unix(&path, &access).unwrap();
         let unknown = Access { group: "no-such-group".to_owned(), required: true };
-        assert_eq!(bind_unix(&folder.path().join("b"), &unknown).unwrap_err().to_string(), "group no-such-group not found");
+        assert_eq!(
+            bind_unix(&folder.path().join("b"), &unknown).unwrap_err().to_string(),
+            "group no-such-group not found"
+        );
     }
 }

@@ -55,7 +55,8 @@ impl Incoming {
         match self {
             Self::Plain(socket) => Ok(socket),
             Self::Tls(stream, acceptor) => {
-                let handshake = tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream));
+                let handshake =
+                    tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream));
                 handshake.await?.map(|stream| Socket::Tls(Box::new(stream)))
             }
         }
@@ -91,7 +92,11 @@ macro_rules! delegate {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         delegate!(self, poll_read(context, buffer))
     }
 }

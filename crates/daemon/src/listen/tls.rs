@@ -23,7 +23,8 @@ pub(crate) struct Tls {
 /// What accepts TLS connections; the error names the file.
 pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
     let chain = certificates(&tls.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| format!("read {}: {error}", tls.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| format!("read {}: {error}", tls.key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -49,7 +50,8 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let refuse = |error: String| format!("read {}: {error}", path.display());
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?.collect();
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?.collect();
     match read {
         Ok(found) if found.is_empty() => Err(refuse("no certificate in it".to_owned())),
         Ok(found) => Ok(found),

@@ -37,7 +37,8 @@ pub(crate) async fn plugin_privileges(_call: Call) -> Result<Answer> {
     Err(not_available("plugin privileges"))
 }
 
-pub(crate) async fn plugin_install(_call: Call) -> Result<Answer> {
+pub(crate) async fn plugin_install(call: Call) -> Result<Answer> {
+    drop(call.into_stream());
     Err(not_available("plugin install"))
 }
 

@@ -66,7 +66,10 @@ fn before_44(request: &mut CreateRequest) -> Result<()> {
     let endpoints = request.networking_config.as_ref().and_then(|config| config.endpoints_config.as_ref());
     let names: Vec<&str> = endpoints.iter().flat_map(|map| map.keys().map(String::as_str)).collect();
     if names.len() > 1 {
-        return Err(Error::invalid(format!("Container cannot be connected to network endpoints: {}", names.join(", "))));
+        return Err(Error::invalid(format!(
+            "Container cannot be connected to network endpoints: {}",
+            names.join(", ")
+        )));
     }
     Ok(())
 }
@@ -75,7 +78,8 @@ fn check_mount(mount: &Mount, version: ApiVersion) -> Result<()> {
     if mount.r#type == "image" && !version.at_least(48) {
         return Err(Error::invalid("Mount type \"Image\" needs API v1.48 or newer"));
     }
-    if mount.volume_options.as_ref().is_some_and(|volume| !volume.subpath.is_empty()) && !version.at_least(45) {
+    if mount.volume_options.as_ref().is_some_and(|volume| !volume.subpath.is_empty()) && !version.at_least(45)
+    {
         return Err(Error::invalid("VolumeOptions.Subpath needs API v1.45 or newer"));
     }
     Ok(())
@@ -92,7 +96,8 @@ mod tests {
 
     #[test]
     fn old_clients_get_the_defaults_of_their_time() {
-        let host = |minor| adjusted(r#"{"HostConfig":{"PidsLimit":-1}}"#, minor).unwrap().host_config.unwrap();
+        let host =
+            |minor| adjusted(r#"{"HostConfig":{"PidsLimit":-1}}"#, minor).unwrap().host_config.unwrap();
         assert_eq!((host(39).ipc_mode.as_str(), host(40).ipc_mode.as_str()), ("shareable", ""));
         assert_eq!((host(40).cgroupns_mode.as_str(), host(41).cgroupns_mode.as_str()), ("host", ""));
         assert_eq!(host(51).pids_limit, None);
@@ -105,7 +110,9 @@ mod tests {
         let old = adjusted(body, 41).unwrap();
         let mount = &old.host_config.as_ref().unwrap().mounts.as_ref().unwrap()[0];
         assert_eq!(old.config.healthcheck.unwrap().start_interval, 0);
-        assert!(mount.volume_options.is_none() && mount.bind_options.as_ref().unwrap().read_only_non_recursive);
+        assert!(
+            mount.volume_options.is_none() && mount.bind_options.as_ref().unwrap().read_only_non_recursive
+        );
         let two = r#"{"NetworkingConfig":{"EndpointsConfig":{"a":{},"b":null}}}"#;
         assert_eq!(
             adjusted(two, 43).unwrap_err().message(),

@@ -7,7 +7,8 @@ use crate::http::answer::{self, Answer};
 use crate::http::call::Call;
 use crate::routes::absent::not_available;
 
-pub(crate) async fn build(_call: Call) -> Result<Answer> {
+pub(crate) async fn build(call: Call) -> Result<Answer> {
+    drop(call.into_stream());
     Err(not_available("build"))
 }
 

@@ -55,7 +55,8 @@ pub(crate) async fn start(call: Call) -> Result<Answer> {
 
 /// The signal and the seconds of a stop; the signal came with 1.42.
 fn stop_options(call: &Call) -> Result<(Option<&str>, Option<i64>)> {
-    let signal = Some(call.query.get("signal")).filter(|signal| call.version.at_least(42) && !signal.is_empty());
+    let signal =
+        Some(call.query.get("signal")).filter(|signal| call.version.at_least(42) && !signal.is_empty());
     Ok((signal, call.query.number("t")?))
 }
 
@@ -101,7 +102,10 @@ pub(crate) async fn update(mut call: Call) -> Result<Answer> {
 
 pub(crate) async fn remove(call: Call) -> Result<Answer> {
     let query = &call.query;
-    call.engine().containers.remove(call.id(), query.flag("force"), query.flag("v"), query.flag("link")).await?;
+    call.engine()
+        .containers
+        .remove(call.id(), query.flag("force"), query.flag("v"), query.flag("link"))
+        .await?;
     answer::no_content()
 }
 
@@ -112,7 +116,11 @@ pub(crate) async fn prune(call: Call) -> Result<Answer> {
 
 pub(crate) async fn wait(call: Call) -> Result<Answer> {
     let conditions = call.version.at_least(30);
-    let condition = if conditions { WaitCondition::parse(call.query.get("condition"))? } else { WaitCondition::NotRunning };
+    let condition = if conditions {
+        WaitCondition::parse(call.query.get("condition"))?
+    } else {
+        WaitCondition::NotRunning
+    };
     let ticket = call.engine().containers.wait(call.id(), condition)?;
     if !conditions {
         return answer::json(&ticket.done().await?);

@@ -34,7 +34,8 @@ fn archive_path(call: &Call) -> Result<&str> {
 
 fn with_stat(mut answer: Answer, stat: &PathStat) -> Result<Answer> {
     let text = serde_json::to_vec(stat).map_err(|error| Error::internal(error.to_string()))?;
-    let value = HeaderValue::from_str(&STANDARD.encode(text)).map_err(|error| Error::internal(error.to_string()))?;
+    let value =
+        HeaderValue::from_str(&STANDARD.encode(text)).map_err(|error| Error::internal(error.to_string()))?;
     answer.headers_mut().insert(PATH_STAT, value);
     Ok(answer)
 }

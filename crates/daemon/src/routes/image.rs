@@ -100,7 +100,10 @@ pub(crate) async fn create(call: Call) -> Result<Answer> {
     }
     let platform = match query.get("platform") {
         "" => None,
-        text => Some(text.parse().map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string()))?),
+        text => Some(
+            text.parse()
+                .map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string()))?,
+        ),
     };
     let options = ImportOptions {
         repository: query.get("repo").to_owned(),
@@ -143,8 +146,8 @@ fn platforms(call: &Call) -> Result<Vec<Platform>> {
 }
 
 fn decode(text: &str) -> Result<Platform> {
-    let platform: Platform =
-        serde_json::from_str(text).map_err(|error| Error::invalid(format!("failed to parse platform: {error}")))?;
+    let platform: Platform = serde_json::from_str(text)
+        .map_err(|error| Error::invalid(format!("failed to parse platform: {error}")))?;
     if platform.os.is_empty() || platform.architecture.is_empty() {
         return Err(Error::invalid("both OS and Architecture must be provided"));
     }

@@ -30,7 +30,10 @@ pub(crate) async fn attach(mut call: Call) -> Result<Answer> {
     };
     let takeover = match call.engine().containers.attach(call.id(), &options) {
         Ok(ticket) => {
-            let head = Head { upgrade: call.wants_upgrade(), multiplexed: !ticket.tty() && call.version.at_least(42) };
+            let head = Head {
+                upgrade: call.wants_upgrade(),
+                multiplexed: !ticket.tty() && call.version.at_least(42),
+            };
             Takeover::stream(head, "", move |client| connect(client, |fd, ahead| ticket.hand_over(fd, ahead)))
         }
         Err(error) => Takeover::failure(&error),
@@ -59,7 +62,8 @@ pub(crate) async fn attach_websocket(call: Call) -> Result<Answer> {
     }
     let ticket = engine.containers.attach(call.id(), &options)?;
     let binary = call.version.at_least(28);
-    let takeover = Takeover::raw(websocket::head(&key), move |client| serve_websocket(client, ticket, binary));
+    let takeover =
+        Takeover::raw(websocket::head(&key), move |client| serve_websocket(client, ticket, binary));
     match call.take_over(takeover).await {}
 }
 
@@ -76,7 +80,8 @@ pub(crate) async fn start_exec(mut call: Call) -> Result<Answer> {
         return Ok(answer::empty(hyper::StatusCode::OK));
     }
     let ticket = execs.start(call.id(), start)?;
-    let head = Head { upgrade: call.wants_upgrade(), multiplexed: !ticket.tty() && call.version.at_least(42) };
+    let head =
+        Head { upgrade: call.wants_upgrade(), multiplexed: !ticket.tty() && call.version.at_least(42) };
     let takeover = Takeover::stream(head, &call.app.header_lines(), move |client| {
         connect(client, |fd, ahead| ticket.hand_over(fd, ahead))
     });

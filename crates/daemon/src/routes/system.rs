@@ -15,8 +15,20 @@ use crate::routes::container::line;
 
 /// Keys that filters of events know.
 const EVENT_FILTERS: [&str; 14] = [
-    "type", "event", "container", "image", "volume", "network", "daemon", "plugin", "service", "node", "secret",
-    "config", "label", "scope",
+    "type",
+    "event",
+    "container",
+    "image",
+    "volume",
+    "network",
+    "daemon",
+    "plugin",
+    "service",
+    "node",
+    "secret",
+    "config",
+    "label",
+    "scope",
 ];
 
 pub(crate) async fn ping(_call: Call) -> Result<Answer> {
@@ -63,7 +75,11 @@ pub(crate) async fn events(call: Call) -> Result<Answer> {
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        let text = format!("`since` time ({}) cannot be after `until` time ({})", query.get("since"), query.get("until"));
+        let text = format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            query.get("since"),
+            query.get("until")
+        );
         return Err(Error::invalid(text));
     }
     let filters = query.filters()?;
