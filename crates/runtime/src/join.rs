@@ -30,9 +30,12 @@ pub(crate) fn exec(request: &ExecRequest<'_>) -> Result<Launched> {
     let linux = request.spec.linux.as_ref();
     let linux = linux.ok_or_else(|| LaunchError::other("config.json has no linux part"))?;
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let cgroup_files = match linux.cgroups_path.as_str() {
-        "" => Vec::new(),
-        path => Cgroup::open(path)?.join_files()?,
+    let (cgroup_files, cgroup_target) = match linux.cgroups_path.as_str() {
+        "" => (Vec::new(), None),
+        path => {
+            let cgroup = Cgroup::open(path)?;
+            (cgroup.join_files()?, cgroup.clone_target()?)
+        }
     };
     let kinds = linux.namespaces.iter().fold(0, |kinds, namespace| kinds | flag_of(namespace.kind));
     // Nothing of ours may be looked at from inside once we are there.
@@ -43,7 +46,8 @@ pub(crate) fn exec(request: &ExecRequest<'_>) -> Result<Launched> {
         namespace::join(request.init, flags::PID)?;
     }
     let (receiver, sender) = report::channel()?;
-    match process::clone(&CloneOptions { namespaces: 0, sibling: true, cgroup: None })? {
+    let cgroup = cgroup_target.as_ref().map(AsFd::as_fd);
+    match process::clone(&CloneOptions { namespaces: 0, sibling: true, cgroup })? {
         Forked::Child => {
             drop(receiver);
             let error = run(request, filter.as_deref(), &cgroup_files, kinds & !flags::PID, &sender);

@@ -34,6 +34,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) mounts: Vec<PlannedMount<'a>>,
     pub(crate) namespaces: Namespaces,
     pub(crate) cgroup_files: Vec<OwnedFd>,
+    cgroup_target: Option<OwnedFd>,
     pub(crate) filter: Option<Vec<Instruction>>,
     /// Device nodes of the host, by path: a user namespace may not make its own.
     pub(crate) host_devices: Vec<(String, DetachedMount)>,
@@ -98,6 +99,7 @@ pub(crate) fn launch(request: &LaunchRequest<'_>) -> Result<Launched> {
         root: root_mount(&request.root)?,
         mounts: plan::prepare(spec, cgroup.as_ref())?,
         cgroup_files: cgroup.as_ref().map(Cgroup::join_files).transpose()?.unwrap_or_default(),
+        cgroup_target: cgroup.as_ref().map(Cgroup::clone_target).transpose()?.flatten(),
         filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
         host_devices: if user_namespace { plan::host_devices(linux)? } else { Vec::new() },
         namespaces,
@@ -149,7 +151,7 @@ fn spawn(plan: &Plan<'_>) -> Result<Launched> {
     let options = CloneOptions {
         namespaces: plan.namespaces.new & !flags::CGROUP,
         sibling: true,
-        cgroup: None,
+        cgroup: plan.cgroup_target.as_ref().map(AsFd::as_fd),
     };
     match process::clone(&options)? {
         Forked::Child => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Access, AtFlags, CWD, FileType, Gid, Mode, Uid},
+    fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid},
     io::Errno,
 };
 use wharf_oci::runtime::{LinuxSeccomp, Process};
@@ -78,7 +78,7 @@ impl<'a> Program<'a> {
         }
         capability::limit_bounding(capabilities.bounding)?;
         // A directory that only root may enter still works for its user, as with runc.
-        let entered = rustix::process::chdir(process.cwd.as_str());
+        let entered = change_directory(&process.cwd);
         set_identity(process, &capabilities)?;
         enter_directory(process, entered)?;
         let path = find_program(process)?;
@@ -268,14 +268,23 @@ fn set_identity(process: &Process, sets: &Sets) -> Result<()> {
     Ok(())
 }
 
-fn enter_directory(process: &Process, entered: rustix::io::Result<()>) -> Result<()> {
+/// Enters a directory by a lookup that takes no magic links: `/proc/self/fd/N` leads nowhere
+/// (CVE-2024-21626).
+fn change_directory(path: &str) -> std::result::Result<(), Errno> {
+    let root = Root::open("/").map_err(|error| error.errno())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = root.open_at(path, flags, Mode::empty()).map_err(|error| error.errno())?;
+    rustix::process::fchdir(directory)
+}
+
+fn enter_directory(process: &Process, entered: std::result::Result<(), Errno>) -> Result<()> {
     let cwd = &process.cwd;
     if entered.is_err() {
-        rustix::process::chdir(cwd.as_str()).map_err(|errno| {
+        change_directory(cwd).map_err(|errno| {
             LaunchError::other(format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", describe(errno)))
         })?;
     }
-    // A directory outside the root (reached through a leaked descriptor, CVE-2024-21626) has no path.
+    // A directory outside the root has no path.
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.to_bytes().starts_with(b"/") => Ok(()),
         _ => Err(LaunchError::other(

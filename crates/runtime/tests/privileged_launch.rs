@@ -1,4 +1,5 @@
 //! Containers on the real kernel; needs root.
+#![allow(unreachable_pub, reason = "the fixture is shared between test files")]
 
 mod common;
 
@@ -81,7 +82,7 @@ fn privileges_are_what_was_asked_for() {
     fixture.process().no_new_privileges = true;
     let ended = fixture.run();
     let expected = ["CapInh:\t0000000000000000", "CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb",
-        "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "not permitted"];
+        "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "permission denied"];
     for line in expected {
         assert!(ended.output.contains(line), "{line}: {ended:?}");
     }
@@ -218,6 +219,7 @@ fn execs_join_everything_and_end_on_their_own() {
     process.args = vec!["missing".to_owned()];
     let Err(error) = fixture.exec(&running, &process) else { panic!("started") };
     assert_eq!(error.kind(), FailureKind::NotFound);
+    common::collect_failed();
     running.kill();
     running.wait();
 }

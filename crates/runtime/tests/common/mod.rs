@@ -12,7 +12,7 @@ use std::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 use wharf_oci::runtime::{Process, Spec};
-use wharf_runtime::{ExecRequest, FailureKind, LaunchError, LaunchRequest, Launched, RootSource, Stdio};
+use wharf_runtime::{ExecRequest, LaunchError, LaunchRequest, Launched, RootSource, Stdio};
 use wharf_sys::{cgroup::Cgroup, mount::Recipe, process, socket};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -90,7 +90,10 @@ impl Fixture {
     pub fn fails(&self) -> LaunchError {
         match self.start() {
             Ok(running) => panic!("started: {:?}", running.wait()),
-            Err(error) => error,
+            Err(error) => {
+                collect_failed();
+                error
+            }
         }
     }
 
@@ -173,13 +176,22 @@ fn in_child(
     Ok(Running { pid, pidfd, console: fds.next(), output: File::from(reader), warnings })
 }
 
-pub fn shell(script: &str) -> Process {
-    default_spec(script, "/unused").process.unwrap()
+/// Collects the process of a failed launch or exec of this test: until then its pid namespace cannot end. It still has the
+/// name of the thread that forked it.
+pub fn collect_failed() {
+    let name = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let status = read("status");
+        let is_ours = status.contains(&format!("PPid:\t{}\n", std::process::id())) && status.contains("State:\tZ");
+        if let (true, Some(pid)) = (is_ours && read("comm") == name, entry.file_name().to_str()) {
+            process::wait(pid.parse().unwrap()).unwrap();
+        }
+    }
 }
 
-#[allow(dead_code, reason = "not every test file asks for a kind")]
-pub fn kind(error: &LaunchError) -> FailureKind {
-    error.kind()
+pub fn shell(script: &str) -> Process {
+    default_spec(script, "/unused").process.unwrap()
 }
 
 /// What the engine asks for without any option.

@@ -91,28 +91,26 @@ impl Cgroup {
         self.directories().any(Path::is_dir)
     }
 
-    /// Its directory in the unified tree, for `CLONE_INTO_CGROUP`, where that is the only one.
+    /// Its directory in the unified tree, for `CLONE_INTO_CGROUP`: being born there takes no lock, whereas
+    /// moving a process waits until no other process of the machine forks, execs or ends.
     ///
     /// # Errors
     /// `ENOENT` where the group does not exist.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
-        match &self.v2 {
-            Some(dir) if self.v1.is_empty() => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                openat(CWD, dir, flags, Mode::empty()).context(|| format!("open {}", dir.display())).map(Some)
-            }
-            _ => Ok(None),
-        }
+        let Some(dir) = &self.v2 else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, dir, flags, Mode::empty()).context(|| format!("open {}", dir.display())).map(Some)
     }
 
-    /// Files that a process joins the group by, writing `0` to each.
+    /// Files by which a process of one thread joins the version 1 hierarchies, writing `0` to each. A thread
+    /// that moves itself takes no global lock, as a whole process does.
     ///
     /// # Errors
     /// `ENOENT` where the group does not exist.
     pub fn join_files(&self) -> Result<Vec<OwnedFd>> {
-        self.directories()
+        self.v1_directories()
             .map(|dir| {
-                let file = dir.join("cgroup.procs");
+                let file = dir.join("tasks");
                 openat(CWD, &file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                     .context(|| format!("open {}", file.display()))
             })
@@ -274,11 +272,8 @@ impl Cgroup {
             match self.directories().try_for_each(remove_tree) {
                 // A process is seen as ended a moment before it leaves its group.
                 Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
-                    if !self.pids().unwrap_or_default().is_empty() && pause > Duration::from_millis(50) {
-                        return Err(error);
-                    }
                     std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(100));
+                    pause = (pause * 2).min(Duration::from_millis(20));
                 }
                 result => return result,
             }
