@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wharf_api::{UpdateRequest, UpdateResponse};
+use wharf_api::{HostConfig, UpdateRequest, UpdateResponse};
 use wharf_sys::cgroup::{BlockIo, Cgroup, Cpu, Limits, Memory};
 
 use super::driver::{Driver, Verb};
@@ -16,7 +16,7 @@ impl Containers {
     /// Changes what `request` says and leaves the rest; applies to a running container at once.
     pub async fn update(self: &Arc<Self>, asked: &str, request: UpdateRequest) -> Result<UpdateResponse> {
         let view = self.find(asked)?.view();
-        let (_, warnings) = validate::update(&view.record.host_config, &request)?;
+        let (_, warnings) = merged(&view.record, &request)?;
         self.order(asked, Verb::Update(Box::new(request))).await?;
         Ok(UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
     }
@@ -26,7 +26,7 @@ impl Driver {
     pub(super) async fn update(&mut self, request: UpdateRequest) -> Result<()> {
         let mut record = (*self.record()).clone();
         // Again, on what it has become since the request was first looked at.
-        (record.host_config, _) = validate::update(&record.host_config, &request)?;
+        (record.host_config, _) = merged(&record, &request)?;
         self.apply(&record, &request).await?;
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
@@ -54,6 +54,15 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// What `request` makes of a container's settings, with the warnings.
+fn merged(record: &Record, request: &UpdateRequest) -> Result<(HostConfig, Vec<String>)> {
+    validate::update(&record.host_config, request).map_err(|error| match error.kind() {
+        // What is wrong in itself is said as it is, what does not fit this container with its name.
+        ErrorKind::Conflict => error.context(format_args!("Cannot update container {}", record.id)),
+        _ => error,
+    })
 }
 
 /// What of `new` the kernel has to know.
