@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use wharf_oci::runtime::{Linux, NamespaceKind, Process, Spec};
 use wharf_sys::{
     cgroup::Cgroup,
-    mount::DetachedMount,
+    mount::{Attributes, DetachedMount, Propagation},
     namespace::{self, IdRange, flags},
     process::{self, CloneOptions, Forked},
     seccomp::Instruction,
@@ -128,21 +128,13 @@ fn root_mount(source: &RootSource<'_>) -> Result<DetachedMount> {
     let Some(mount) = source.mount else { return Ok(source.recipe.mount()?) };
     match DetachedMount::clone_tree(mount, "", true) {
         Err(error) if error.errno() == Errno::INVAL => {
-            let attached = rustix::fs::openat(mount, "..", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
-                .is_ok_and(|parent| !same_file(&parent, mount));
-            if attached {
-                return Ok(source.recipe.mount()?);
-            }
-            let own = mount.try_clone_to_owned().map_err(LaunchError::other)?;
-            Ok(DetachedMount::from_fd(own))
+            let own = DetachedMount::from_fd(mount.try_clone_to_owned().map_err(LaunchError::other)?);
+            // The kernel changes a mount for us only while it is attached nowhere else: then it was not used yet.
+            let unused = own.set_attr(&Attributes::new().propagation(Propagation::Private), true).is_ok();
+            if unused { Ok(own) } else { Ok(source.recipe.mount()?) }
         }
         result => Ok(result?),
     }
-}
-
-fn same_file(one: impl AsFd, other: impl AsFd) -> bool {
-    let identity = |fd: &dyn AsFd| rustix::fs::fstat(fd.as_fd()).map(|stat| (stat.st_dev, stat.st_ino)).ok();
-    identity(&one) == identity(&other)
 }
 
 fn spawn(plan: &Plan<'_>) -> Result<Launched> {

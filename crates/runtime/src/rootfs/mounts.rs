@@ -169,7 +169,7 @@ fn cgroup_v1(
     let parent = DetachedMount::new("tmpfs", "cgroup", &["mode=755"], flags)?;
     parent.attach(place)?;
     let top = tree.root.dir(mount.destination).map_err(LaunchError::other)?;
-    let mut change = Attributes::new().set(flags);
+    let mut change = Attributes::new().set(flags).propagation(Propagation::Private);
     if mount.options.own.is_read_only() {
         change = change.set(MountAttrFlags::MOUNT_ATTR_RDONLY);
     }
@@ -178,7 +178,6 @@ fn cgroup_v1(
         top.mkdir(name_os, 0o755).map_err(LaunchError::other)?;
         let place = top.open(name_os, OFlags::PATH).map_err(LaunchError::other)?;
         group.set_attr(&change, false)?;
-        group.set_attr(&Attributes::new().propagation(Propagation::Private), true)?;
         group.attach(place.as_fd())?;
         for controller in name.split(',').filter(|_| name.contains(',')) {
             top.symlink(OsStr::new(controller), name_os).map_err(LaunchError::other)?;

@@ -1,7 +1,5 @@
 //! Architectures and their system call numbers.
 
-use std::str::FromStr;
-
 /// What the kernel of a machine can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arch {
@@ -60,20 +58,46 @@ impl Arch {
         }
     }
 
-    /// The number of a call; `None` where this architecture has none of that name.
-    pub(super) fn number(self, name: &str) -> Option<u32> {
-        let number = match self {
-            Self::X86_64 => syscalls::x86_64::Sysno::from_str(name).ok()?.id(),
-            Self::X86 => syscalls::x86::Sysno::from_str(name).ok()?.id(),
-            Self::Aarch64 => syscalls::aarch64::Sysno::from_str(name).ok()?.id(),
-            Self::Arm => syscalls::arm::Sysno::from_str(name).ok()?.id(),
-            Self::X32 => return Self::x32_number(name),
-        };
-        u32::try_from(number).ok()
+    /// Calls `visit` with the number and name of every call. Going through all numbers once is far cheaper than
+    /// searching each name of a profile, which is a comparison with each of them.
+    pub(super) fn each_call(self, visit: &mut dyn FnMut(u32, &'static str)) {
+        // The crate's tables are of one type for each architecture.
+        macro_rules! each {
+            ($arch:ident) => {
+                for call in syscalls::$arch::Sysno::iter() {
+                    if let Ok(number) = u32::try_from(call.id()) {
+                        visit(number, call.name());
+                    }
+                }
+            };
+        }
+        match self {
+            Self::X86_64 => each!(x86_64),
+            Self::X86 => each!(x86),
+            Self::Aarch64 => each!(aarch64),
+            Self::Arm => each!(arm),
+            Self::X32 => {
+                Self::X86_64.each_call(&mut |number, name| {
+                    if !X32_OWN.contains(&name) {
+                        visit(number | X32_BIT, name);
+                    }
+                });
+                for (number, name) in (512..).zip(X32_OWN) {
+                    visit(number | X32_BIT, name);
+                }
+            }
+        }
     }
 
-    fn x32_number(name: &str) -> Option<u32> {
-        let own = (512_u32..).zip(X32_OWN).find(|(_, own)| *own == name).map(|(number, _)| number);
-        own.or_else(|| Self::X86_64.number(name)).map(|number| number | X32_BIT)
+    /// The number of a call; `None` where this architecture has none of that name.
+    #[cfg(test)]
+    pub(super) fn number(self, wanted: &str) -> Option<u32> {
+        let mut found = None;
+        self.each_call(&mut |number, name| {
+            if name == wanted {
+                found = Some(number);
+            }
+        });
+        found
     }
 }

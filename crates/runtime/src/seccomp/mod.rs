@@ -50,10 +50,8 @@ type Conditions<'a> = Vec<&'a SyscallArg>;
 pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     let arches = arches(profile)?;
     let default = code_of(profile.default_action, profile.default_errno_ret)?;
-    let mut tables = Vec::with_capacity(arches.len());
-    for arch in &arches {
-        tables.push((*arch, table(profile, *arch, default)?));
-    }
+    let rules = Rules::new(profile, default)?;
+    let tables: Vec<_> = arches.iter().map(|arch| (*arch, rules.table(*arch, default))).collect();
     Ok(assemble::program(&tables))
 }
 
@@ -87,22 +85,46 @@ fn code_of(action: SeccompAction, errno: Option<u32>) -> Result<u32> {
 /// The whole range of numbers as ascending starts with what each leads to.
 type Table<'a> = Vec<(u32, Leaf<'a>)>;
 
-fn table(profile: &LinuxSeccomp, arch: Arch, default: u32) -> Result<Table<'_>> {
-    let mut leaves = BTreeMap::<u32, Leaf<'_>>::new();
-    for rule in &profile.syscalls {
-        let code = code_of(rule.action, rule.errno_ret)?;
-        if code == default {
-            continue;
+/// A profile's rules found by the name of a call.
+struct Rules<'a> {
+    /// Sorted; of one name in the profile's order.
+    by_name: Vec<(&'a str, usize)>,
+    rules: Vec<(u32, Vec<Conditions<'a>>)>,
+}
+
+impl<'a> Rules<'a> {
+    fn new(profile: &'a LinuxSeccomp, default: u32) -> Result<Self> {
+        let (mut by_name, mut rules) = (Vec::new(), Vec::new());
+        for rule in &profile.syscalls {
+            let code = code_of(rule.action, rule.errno_ret)?;
+            if code == default {
+                continue;
+            }
+            if let Some(arg) = rule.args.iter().find(|arg| arg.index > 5) {
+                return Err(LaunchError::other(format!("seccomp: no argument {}", arg.index)));
+            }
+            by_name.extend(rule.names.iter().map(|name| (name.as_str(), rules.len())));
+            rules.push((code, alternatives(&rule.args)));
         }
-        if let Some(arg) = rule.args.iter().find(|arg| arg.index > 5) {
-            return Err(LaunchError::other(format!("seccomp: no argument {}", arg.index)));
-        }
-        let alternatives = alternatives(&rule.args);
-        for number in rule.names.iter().filter_map(|name| arch.number(name)) {
-            add(&mut leaves, number, &alternatives, code, default);
-        }
+        by_name.sort_unstable();
+        Ok(Self { by_name, rules })
     }
-    Ok(cover(&leaves, default))
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &(u32, Vec<Conditions<'a>>)> {
+        let start = self.by_name.partition_point(|(known, _)| *known < name);
+        let same = self.by_name[start..].iter().take_while(move |(known, _)| *known == name);
+        same.map(|(_, index)| &self.rules[*index])
+    }
+
+    fn table(&self, arch: Arch, default: u32) -> Table<'a> {
+        let mut leaves = BTreeMap::new();
+        arch.each_call(&mut |number, name| {
+            for (code, alternatives) in self.of(name) {
+                add(&mut leaves, number, alternatives, *code, default);
+            }
+        });
+        cover(&leaves, default)
+    }
 }
 
 /// Conditions on one argument said twice are alternatives, as runc reads them; else all must hold.

@@ -91,19 +91,21 @@ impl Cgroup {
         self.directories().any(Path::is_dir)
     }
 
-    /// Its directory in the unified tree, for `CLONE_INTO_CGROUP`: being born there takes no lock, whereas
-    /// moving a process waits until no other process of the machine forks, execs or ends.
+    /// Its directory in the unified tree, for `CLONE_INTO_CGROUP`: a process born in a group needs no move,
+    /// which would stop all forks of the machine for a moment.
     ///
     /// # Errors
     /// `ENOENT` where the group does not exist.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
-        let Some(dir) = &self.v2 else { return Ok(None) };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, dir, flags, Mode::empty()).context(|| format!("open {}", dir.display())).map(Some)
+        let open = |dir: &PathBuf| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, dir, flags, Mode::empty()).context(|| format!("open {}", dir.display()))
+        };
+        self.v2.as_ref().map(open).transpose()
     }
 
-    /// Files by which a process of one thread joins the version 1 hierarchies, writing `0` to each. A thread
-    /// that moves itself takes no global lock, as a whole process does.
+    /// Files by which a process of one thread joins the version 1 groups, writing `0` to each. They are the lists
+    /// of threads: moving just oneself takes no lock on the forks of others.
     ///
     /// # Errors
     /// `ENOENT` where the group does not exist.
