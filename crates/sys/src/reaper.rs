@@ -143,3 +143,26 @@ fn collect(child: i32) -> Result<Option<i32>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(args: &[&str]) -> i32 {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        process::wait(process::fork_child(|| run(&args)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn it_ends_as_its_program_does() {
+        assert_eq!(code_of(&["sh", "-c", "sleep 0.01 & exit 7"]), 7);
+        assert_eq!(code_of(&["sh", "-c", "kill -TERM $$"]), 143);
+        assert_eq!(code_of(&["/no/such/program"]), 127);
+        assert_eq!(code_of(&["/etc/passwd"]), 126);
+    }
+
+    #[test]
+    fn signals_are_passed_on() {
+        assert_eq!(code_of(&["sh", "-c", "trap 'exit 5' USR1; kill -USR1 $PPID; while true; do sleep 0.01; done"]), 5);
+    }
+}
