@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use wharf_api::client::{Client, ClientError, Endpoint};
 
 use crate::autostart;
+use crate::contexts;
 use crate::error::CliError;
 
 /// The socket of the default instance.
@@ -18,31 +19,31 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/wharf/wharf.sock";
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Target {
     /// Daemon socket to connect to
-    #[arg(short = 'H', long = "host", global = true, value_name = "ADDRESS")]
+    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
     host: Option<String>,
     /// Name of the docker context to use
     #[arg(short = 'c', long, value_name = "NAME")]
     context: Option<String>,
     /// Location of client config files
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER")]
     config: Option<PathBuf>,
     /// Use TLS; implied by --tlsverify
-    #[arg(long, global = true)]
+    #[arg(long)]
     tls: bool,
     /// Use TLS and verify the remote
-    #[arg(long, global = true)]
+    #[arg(long)]
     tlsverify: bool,
     /// Trust certs signed only by this CA
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     tlscacert: Option<PathBuf>,
     /// Path to TLS certificate file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     tlscert: Option<PathBuf>,
     /// Path to TLS key file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     tlskey: Option<PathBuf>,
     /// Enable debug mode
-    #[arg(short = 'D', long, global = true)]
+    #[arg(short = 'D', long)]
     debug: bool,
     /// Set the logging level (accepted for Docker's sake)
     #[arg(short = 'l', long = "log-level", value_name = "LEVEL")]
@@ -78,35 +79,34 @@ impl Target {
 
     /// The address asked for; `None` is the default socket.
     fn address(&self) -> Result<Option<String>, CliError> {
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if self.host.is_some() && self.context.is_some() {
+            return Err(CliError::new("conflicting options: cannot specify both --host and --context"));
+        }
         if let Some(host) = self.host.clone() {
             return Ok(Some(host));
         }
         if self.context.is_none()
-            && let Some(host) = environment("WHARF_HOST").or_else(|| environment("DOCKER_HOST"))
+            && let Some(name) = contexts::overriding()
         {
-            return Ok(Some(host));
+            return Ok(std::env::var(name).ok());
         }
-        match self.context.clone().or_else(|| environment("DOCKER_CONTEXT")).or_else(|| self.current_context()) {
-            Some(name) if name != "default" => self.context_address(&name).map(Some),
-            _ => Ok(None),
+        match self.context_name() {
+            name if name == contexts::DEFAULT => Ok(None),
+            name => Ok(Some(contexts::read(&self.config_folder(), &name)?.host)),
         }
     }
 
-    fn current_context(&self) -> Option<String> {
-        let text = std::fs::read(self.config_folder().join("config.json")).ok()?;
-        let document: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        document["currentContext"].as_str().map(str::to_owned)
+    /// The name of the context in use.
+    pub(crate) fn context_name(&self) -> String {
+        let environment = || std::env::var("DOCKER_CONTEXT").ok().filter(|value| !value.is_empty());
+        let stored = || if contexts::overriding().is_some() { None } else { contexts::current(&self.config_folder()) };
+        self.context.clone().or_else(environment).or_else(stored).unwrap_or_else(|| contexts::DEFAULT.into())
     }
 
-    /// Contexts are kept in folders named by the SHA-256 of their names.
-    fn context_address(&self, name: &str) -> Result<String, CliError> {
-        use sha2::Digest;
-        let folder = self.config_folder().join("contexts/meta").join(hex::encode(sha2::Sha256::digest(name)));
-        let missing = || CliError::new(format!("context \"{name}\": context not found: looked in {}", folder.display()));
-        let text = std::fs::read(folder.join("meta.json")).map_err(|_| missing())?;
-        let document: serde_json::Value = serde_json::from_slice(&text)?;
-        document["Endpoints"]["docker"]["Host"].as_str().map(str::to_owned).ok_or_else(missing)
+    /// The address of the default context.
+    pub(crate) fn default_address(&self) -> String {
+        let environment = contexts::overriding().and_then(|name| std::env::var(name).ok());
+        self.host.clone().or(environment).unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"))
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, CliError> {

@@ -47,7 +47,7 @@ impl From<ClientError> for CliError {
 
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
-        Self::new(error.to_string())
+        Self::new(reason(&error))
     }
 }
 
@@ -55,6 +55,14 @@ impl From<serde_json::Error> for CliError {
     fn from(error: serde_json::Error) -> Self {
         Self::new(error.to_string())
     }
+}
+
+/// The reason of an input or output error as Go says it: `no such file or directory`.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// One line on standard error.
@@ -68,4 +76,15 @@ pub(crate) fn say(message: &str) {
 /// When standard output is closed.
 pub(crate) fn print(line: &str) -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_gos() {
+        assert_eq!(reason(&std::io::Error::from_raw_os_error(2)), "no such file or directory");
+        assert_eq!(reason(&std::io::Error::other("disk gone")), "disk gone");
+    }
 }

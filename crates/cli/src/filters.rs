@@ -15,7 +15,7 @@ pub(crate) fn query(flags: &[String]) -> Result<String, CliError> {
     for flag in flags {
         let (key, value) = flag
             .split_once('=')
-            .ok_or_else(|| CliError::new(format!("invalid argument \"{flag}\" for \"-f, --filter\" flag: invalid filter '{flag}'")))?;
+            .ok_or_else(|| CliError::new(format!("invalid argument \"{flag}\" for \"-f, --filter\" flag: bad format of filter (expected name=value)")).with_code(125))?;
         filters.entry(key.trim()).or_default().insert(value.trim(), true);
     }
     Ok(escape(&serde_json::to_string(&filters)?))

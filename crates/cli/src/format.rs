@@ -1,145 +1,111 @@
-//! `--format`: Go templates over documents, tables with Docker's headers, and JSON lines.
+//! `--format`: tables with Docker's headers, JSON lines, and Go templates ([`crate::template`]) over rows and documents.
 
-use std::sync::Arc;
-
-use gotmpl::{MissingKey, Template, TemplateError, Value};
 use serde_json::Value as Json;
 
 use crate::error::{CliError, print};
+use crate::template::{compile, render, unescape, value};
 
-/// A column of a table: its field, its header, and the value a row shows.
-pub(crate) type Row = Vec<(&'static str, &'static str, Json)>;
+/// A row: each field's value, in any order. A field `Label` holds the labels as a map, for `{{.Label "name"}}`.
+pub(crate) type Row = Vec<(&'static str, Json)>;
 
-/// Shows `rows` by `format`: nothing or `table` is the default table of `columns`; `table TEMPLATE` a table of the
-/// template's fields; `json` a document a line; anything else a template a line.
-pub(crate) fn rows(format: Option<&str>, columns: &[&str], rows: &[Row]) -> Result<(), CliError> {
+/// A column: its field and its header.
+pub(crate) type Column = (&'static str, &'static str);
+
+/// Shows `rows` by `format`: nothing or `table` is the table of the first `shown` of `columns`; `table TEMPLATE` a
+/// table of the template's fields; `json` a document a line; anything else a template a line.
+pub(crate) fn rows(format: Option<&str>, columns: &[Column], shown: &[&str], rows: &[Row]) -> Result<(), CliError> {
     let template = match format.unwrap_or("table") {
-        "json" => return rows.iter().try_for_each(|row| print(&object(row).to_string())),
-        "" | "table" => columns.iter().map(|field| format!("{{{{.{field}}}}}")).collect::<Vec<_>>().join("\t"),
+        "json" => return rows.iter().try_for_each(|row| print(&document_line(row))),
+        "" | "table" => shown.iter().map(|field| format!("{{{{.{field}}}}}")).collect::<Vec<_>>().join("\t"),
         other => match other.strip_prefix("table") {
             Some(template) => unescape(template.trim_start()),
             None => {
-                let template = compile(&unescape(other))?;
+                let template = parse(&unescape(other))?;
                 return rows.iter().try_for_each(|row| print(&render(&template, &value(&object(row)))?));
             }
         },
     };
-    let compiled = compile(&template)?;
-    let header = rows.first().map_or_else(Vec::new, |row| row.iter().map(|(field, header, _)| (*field, *header)).collect());
-    let mut lines = vec![head(&template, columns, &header)?];
+    let template = parse(&template)?;
+    let header = Json::Object(columns.iter().map(|(field, header)| ((*field).to_owned(), Json::from(*header))).collect());
+    let mut lines = vec![render(&template, &value(&header))?];
     for row in rows {
-        lines.push(render(&compiled, &value(&object(row)))?);
+        lines.push(render(&template, &value(&object(row)))?);
     }
     crate::table::print(&lines)
 }
 
-/// The header line: the template with each field's header in place of its value.
-fn head(template: &str, columns: &[&str], known: &[(&str, &str)]) -> Result<String, CliError> {
-    let mut headers = serde_json::Map::new();
-    for field in columns {
-        headers.insert((*field).to_owned(), Json::String(default_header(field)));
-    }
-    for (field, header) in known {
-        headers.insert((*field).to_owned(), Json::String((*header).to_owned()));
-    }
-    render(&compile(template)?, &value(&Json::Object(headers)))
-}
-
-/// `CreatedSince` → `CREATED SINCE`; used where no row tells better.
-fn default_header(field: &str) -> String {
-    match field {
-        "ID" => "CONTAINER ID".into(),
-        "RunningFor" | "CreatedSince" => "CREATED".into(),
-        _ => field.to_uppercase(),
-    }
+fn parse(source: &str) -> Result<gotmpl::Template, CliError> {
+    compile(source).map_err(|error| CliError::new(format!("failed to parse template: {error}")))
 }
 
 fn object(row: &Row) -> Json {
-    Json::Object(row.iter().map(|(field, _, value)| ((*field).to_owned(), value.clone())).collect())
+    Json::Object(row.iter().map(|(field, value)| ((*field).to_owned(), value.clone())).collect())
 }
 
-/// Shows a document by a template (`inspect --format`, `info --format`).
+/// A row on a line, with what HTML gives a meaning escaped as Go does it.
+fn document_line(row: &Row) -> String {
+    let plain: Row = row.iter().filter(|(field, _)| *field != "Label").cloned().collect();
+    escape_html(&object(&plain).to_string())
+}
+
+fn escape_html(json: &str) -> String {
+    json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
+}
+
+/// Shows a document by a template (`inspect --format`, `info --format`). A template that is none is exit code 64.
 pub(crate) fn document(format: &str, document: &Json) -> Result<String, CliError> {
     if format == "json" {
-        return Ok(document.to_string());
+        return Ok(escape_html(&document.to_string()));
     }
-    render(&compile(&unescape(format))?, &value(document))
+    let template = compile(&unescape(format)).map_err(|error| CliError::new(format!("template parsing error: {error}")).with_code(64))?;
+    render(&template, &value(document)).map_err(|error| CliError::new(format!("template parsing error: {}", error.message())))
 }
 
-fn unescape(text: &str) -> String {
-    text.replace("\\t", "\t").replace("\\n", "\n")
-}
-
-fn compile(source: &str) -> Result<Template, CliError> {
-    let text = |arguments: &[Value], at: usize| arguments.get(at).map(ToString::to_string).unwrap_or_default();
-    let string = |text: String| Ok::<Value, TemplateError>(Value::String(text.into()));
-    let parsed = Template::new("")
-        .missing_key(MissingKey::Error)
-        .func("json", move |arguments| string(arguments.first().map(json).unwrap_or(Json::Null).to_string()))
-        .func("upper", move |arguments| string(text(arguments, 0).to_uppercase()))
-        .func("lower", move |arguments| string(text(arguments, 0).to_lowercase()))
-        .func("title", move |arguments| string(title(&text(arguments, 0))))
-        .func("join", move |arguments| string(join(arguments)))
-        .func("split", move |arguments| {
-            let (whole, by) = (text(arguments, 0), text(arguments, 1));
-            Ok(Value::List(whole.split(by.as_str()).map(|part| Value::String(part.into())).collect()))
-        })
-        .func("truncate", move |arguments| {
-            let length = arguments.get(1).and_then(Value::as_int).and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
-            string(text(arguments, 0).chars().take(length).collect())
-        })
-        .func("pad", move |arguments| {
-            let blanks = |at: usize| arguments.get(at).and_then(Value::as_int).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-            string(format!("{}{}{}", " ".repeat(blanks(1)), text(arguments, 0), " ".repeat(blanks(2))))
-        })
-        .parse(source);
-    parsed.map_err(|error| CliError::new(format!("template parsing error: {error}")))
-}
-
-fn join(arguments: &[Value]) -> String {
-    let by = arguments.get(1).map(ToString::to_string).unwrap_or_default();
-    match arguments.first() {
-        Some(Value::List(list)) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(&by),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    }
-}
-
-fn title(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-fn render(template: &Template, data: &Value) -> Result<String, CliError> {
-    template.execute_to_string(data).map_err(|error| CliError::new(format!("template: {error}")).with_code(1))
-}
-
-/// A document as template data.
-fn value(document: &Json) -> Value {
-    match document {
-        Json::Null => Value::Nil,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(number) => number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Int),
-        Json::String(text) => Value::String(text.as_str().into()),
-        Json::Array(list) => Value::List(list.iter().map(value).collect()),
-        Json::Object(fields) => {
-            Value::Map(Arc::new(fields.iter().map(|(name, field)| (Arc::from(name.as_str()), value(field))).collect()))
+/// Indented by four blanks, its fields in the order they came in, as Go's `json.Indent` does it.
+pub(crate) fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut letters = json.chars().peekable();
+    let line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("    ", depth));
+    };
+    while let Some(letter) = letters.next() {
+        if quoted {
+            text.push(letter);
+            (quoted, escaped) = (letter != '"' || escaped, letter == '\\' && !escaped);
+            continue;
+        }
+        match letter {
+            '"' => {
+                quoted = true;
+                text.push(letter);
+            }
+            '{' | '[' => {
+                text.push(letter);
+                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    text.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut text, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut text, depth);
+                text.push(letter);
+            }
+            ',' => {
+                text.push(letter);
+                line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            letter if letter.is_ascii_whitespace() => {}
+            letter => text.push(letter),
         }
     }
-}
-
-/// And back, for the `json` function.
-fn json(value: &Value) -> Json {
-    match value {
-        Value::Bool(value) => Json::Bool(*value),
-        Value::Int(number) => (*number).into(),
-        Value::Uint(number) => (*number).into(),
-        Value::Float(number) => serde_json::Number::from_f64(*number).map_or(Json::Null, Json::Number),
-        Value::String(text) => Json::String(text.to_string()),
-        Value::List(list) => Json::Array(list.iter().map(json).collect()),
-        Value::Map(fields) => Json::Object(fields.iter().map(|(name, field)| (name.to_string(), json(field))).collect()),
-        _ => Json::Null,
-    }
+    text
 }
 
 #[cfg(test)]
@@ -157,5 +123,16 @@ mod tests {
         assert_eq!(document("{{upper .Name}}\\t{{index .List 1}}", &data).unwrap(), "/X\tb");
         assert!(document("{{.Missing}}", &data).is_err());
         assert!(document("{{.Name", &data).is_err());
+    }
+
+    #[test]
+    fn documents_are_indented_in_their_order() {
+        assert_eq!(indented(r#"[{"b":1,"a":[],"c":"x{\"}"}]"#), "[\n    {\n        \"b\": 1,\n        \"a\": [],\n        \"c\": \"x{\\\"}\"\n    }\n]");
+        assert_eq!(indented("[]"), "[]");
+    }
+
+    #[test]
+    fn lines_are_escaped_as_go_does() {
+        assert_eq!(document_line(&vec![("Ports", json!("80->80")), ("Label", json!({ "a": "b" }))]), r#"{"Ports":"80-\u003e80"}"#);
     }
 }

@@ -6,38 +6,45 @@
 //!
 //! invariant: nothing here touches the kernel's containers; everything goes through the API.
 
+mod arguments;
 mod autostart;
 mod commands;
 mod connect;
 mod container_flags;
+mod contexts;
 mod error;
 mod filters;
 mod format;
 mod hello;
+mod platform;
 mod streams;
 mod table;
+mod template;
 mod terminal;
 mod units;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use error::CliError;
 
 /// The global flags and the command.
 #[derive(Debug, Parser)]
-#[command(name = "wharf", version = version(), about = "A container engine", disable_help_subcommand = true)]
+#[command(name = "wharf", about = "A container engine", disable_version_flag = true, version = version())]
 struct Arguments {
     #[command(flatten)]
     target: connect::Target,
+    /// Print version information and quit
+    #[arg(short = 'v', long = "version", action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: commands::Command,
 }
 
 /// As `docker --version` says it.
 fn version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), ", API ", "1.51")
+    concat!("version ", env!("CARGO_PKG_VERSION"), ", API ", "1.51")
 }
 
 /// Runs the command line; the answer is the exit code.
@@ -46,14 +53,18 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
     if arguments.first().is_some_and(|word| word == "hello") {
         return hello::main(&arguments[1..]);
     }
-    let parsed = Arguments::try_parse_from(std::iter::once(OsString::from("wharf")).chain(arguments));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are answers; a wrong flag is 125 for run, as `docker run` has it, and 1 elsewhere.
+    let root = arguments::relaxed(Arguments::command());
+    let arguments = arguments::separated(&root, arguments);
+    let all = std::iter::once(OsString::from("wharf")).chain(arguments.iter().cloned());
+    let parsed = root.clone().try_get_matches_from(all).and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) if !error.use_stderr() => {
+            // Help and version are answers.
             let _ = error.print();
-            return if error.use_stderr() { wrong_flag_code() } else { 0 };
+            return 0;
         }
+        Err(error) => return arguments::refuse(&root, &arguments, &error),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -62,16 +73,11 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
             return 1;
         }
     };
-    let outcome = runtime.block_on(arguments.command.run(&arguments.target));
+    let outcome = runtime.block_on(parsed.command.run(&parsed.target));
     // Reading standard input may still block a thread of the pool: it must not hold the exit back.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => code,
         Err(error) => error.report(),
     }
-}
-
-fn wrong_flag_code() -> i32 {
-    let runs = std::env::args().skip(1).any(|word| word == "run" || word == "create");
-    if runs { 125 } else { 1 }
 }

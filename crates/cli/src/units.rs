@@ -61,6 +61,12 @@ pub(crate) fn human(seconds: u64) -> String {
     }
 }
 
+/// A time in Unix seconds as Go prints it: `2024-01-01 00:00:00 +0000 UTC`, in the local zone.
+pub(crate) fn date(unix: i64) -> String {
+    let moment = jiff::Timestamp::from_second(unix).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    moment.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
 /// The first twelve digits of an id, without `sha256:`.
 pub(crate) fn short_id(id: &str) -> String {
     id.trim_start_matches("sha256:").chars().take(12).collect()

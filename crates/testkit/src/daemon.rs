@@ -72,6 +72,11 @@ impl Daemon {
     /// Starts the daemon process (again) on the same roots and waits until it answers.
     #[track_caller]
     pub fn launch(&mut self) {
+        assert!(self.try_launch(&[]), "the daemon does not answer; its log:\n{}", self.log());
+    }
+
+    /// The same with `variables` in its environment; false when it ends, or 30 s pass, before it answers.
+    pub fn try_launch(&mut self, variables: &[(&str, &str)]) -> bool {
         let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.log")).expect("open the daemon's log");
         let mut command = Command::new(&self.binary);
         command
@@ -84,6 +89,7 @@ impl Daemon {
             .arg("--host")
             .arg(self.host())
             .args(&self.flags)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("duplicate the log's descriptor"))
             .stderr(log);
@@ -91,8 +97,17 @@ impl Daemon {
             std::fs::write(self.path("daemon.json"), "{}").expect("write daemon.json");
         }
         self.child = Some(command.spawn().expect("start the daemon"));
-        let answered = eventually(Duration::from_secs(30), || self.get("/_ping").ok().filter(|reply| reply.status == 200));
-        assert!(answered.is_some(), "the daemon does not answer; its log:\n{}", self.log());
+        let answers = |daemon: &Self| daemon.get("/_ping").is_ok_and(|reply| reply.status == 200);
+        eventually(Duration::from_secs(30), || {
+            let answers = answers(self);
+            (answers || self.has_ended()).then_some(answers)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Whether the daemon's process ended without being asked by [`Self::kill`] or [`Self::stop`].
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
     /// A path in the daemon's folder.
@@ -125,7 +140,8 @@ impl Daemon {
         std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
     }
 
-    /// Runs the stock `docker` client (28) against the daemon.
+    /// Runs the stock `docker` client (28) against the daemon; with `WHARF_TEST_CLIENT=wharf` it is `wharf` that gets
+    /// the same arguments, and the same is expected of it.
     #[track_caller]
     pub fn docker(&self, args: &[&str]) -> Run {
         self.docker_with(args, b"")
@@ -155,10 +171,12 @@ impl Daemon {
         client::run(command, b"")
     }
 
-    /// A client command not yet started, for tests that hold it open.
+    /// A client command not yet started, for tests that hold it open. `WHARF_TEST_CLIENT` replaces `docker` here too.
     #[track_caller]
     pub fn command(&self, name: &str) -> Command {
-        client::command(client::program(name), &self.host(), self.folder.path())
+        let replaced = name == "docker" && std::env::var("WHARF_TEST_CLIENT").is_ok_and(|client| client == "wharf");
+        let program = if replaced { self.binary.clone() } else { client::program(name) };
+        client::command(program, &self.host(), self.folder.path())
     }
 
     /// One API request.

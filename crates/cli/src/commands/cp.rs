@@ -77,7 +77,7 @@ impl Cp {
             (path.to_owned(), super::load::send(None)?)
         } else {
             let source = if self.follow_link { std::fs::canonicalize(&self.from)? } else { PathBuf::from(&self.from) };
-            let meta = std::fs::symlink_metadata(&source).map_err(|error| CliError::new(format!("lstat {}: {error}", source.display())))?;
+            let meta = std::fs::symlink_metadata(&source).map_err(|error| CliError::new(format!("lstat {}: {}", source.display(), crate::error::reason(&error))))?;
             let (folder, name) = placement(client, container, path, &source, &self.from, meta.is_dir()).await?;
             (folder, pack(source, name))
         };
@@ -211,9 +211,10 @@ fn unpack(reader: impl Read, destination: &Path, content: bool, slash: bool) -> 
         if !safe {
             return Err(CliError::new(format!("refused: the archive names {}", inside.display())));
         }
-        let mut parts = inside.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str());
-        let first = parts.next().unwrap_or(OsStr::new(""));
-        let rest: PathBuf = parts.collect();
+        // The first part is the source's own name, or `.` for the content of a folder.
+        let mut parts = inside.components();
+        let first = parts.next().filter(|part| *part != Component::CurDir).map_or(OsStr::new(""), Component::as_os_str);
+        let rest = parts.as_path();
         let base = match (into, content) {
             (true, false) => destination.join(first),
             _ => destination.to_owned(),

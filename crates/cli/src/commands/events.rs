@@ -35,7 +35,8 @@ impl Events {
         let mut failed = None;
         pull::messages(answer.into_body(), |event| {
             let line = match &self.format {
-                Some(template) => format::document(template, event),
+                Some(template) if template == "json" => Ok(event.to_string()),
+                Some(template) => format::document(template, &typed(event)),
                 None => Ok(line(event)),
             };
             if failed.is_none() {
@@ -45,6 +46,15 @@ impl Events {
         .await?;
         failed.map_or(Ok(0), Err)
     }
+}
+
+/// An event under the names that Docker's own structure has.
+fn typed(event: &Value) -> Value {
+    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    serde_json::json!({
+        "Status": text("status"), "ID": text("id"), "From": text("from"), "Type": text("Type"), "Action": text("Action"),
+        "Actor": event["Actor"], "Scope": text("scope"), "Time": event["time"], "TimeNano": event["timeNano"],
+    })
 }
 
 /// `TIME TYPE ACTION ID (key=value, …)`.

@@ -53,7 +53,7 @@ impl Exec {
         let size = if self.tty { terminal::size() } else { None };
         let mut environment = Vec::new();
         for file in &self.env_file {
-            let text = std::fs::read_to_string(file).map_err(|error| CliError::new(format!("open {}: {error}", file.display())))?;
+            let text = std::fs::read_to_string(file).map_err(|error| CliError::new(format!("open {}: {}", file.display(), crate::error::reason(&error))))?;
             environment.extend(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
         }
         environment.extend(self.env.iter().cloned());

@@ -4,10 +4,15 @@ use serde_json::json;
 use wharf_api::HistoryItem;
 use wharf_api::client::escape;
 
-use super::Outcome;
+use super::{Outcome, ps};
 use crate::connect::Target;
 use crate::error::print;
+use crate::filters::path;
+use crate::platform;
 use crate::{format, units};
+
+const COLUMNS: [format::Column; 6] =
+    [("ID", "IMAGE"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED AT"), ("CreatedBy", "CREATED BY"), ("Size", "SIZE"), ("Comment", "COMMENT")];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct History {
@@ -23,13 +28,16 @@ pub(crate) struct History {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// Show history for the given platform
+    #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    platform: String,
     image: String,
 }
 
 impl History {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let items: Vec<HistoryItem> = client.get(&format!("/images/{}/history", escape(&self.image))).await?;
+        let items: Vec<HistoryItem> = client.get(&path(&format!("/images/{}/history", escape(&self.image)), &[("platform", &platform::query(&self.platform)?)])).await?;
         let id = |id: &str| if self.no_trunc { id.to_owned() } else { units::short_id(id) };
         if self.quiet {
             items.iter().try_for_each(|item| print(&id(&item.id)))?;
@@ -38,19 +46,21 @@ impl History {
         let rows: Vec<format::Row> = items
             .iter()
             .map(|item| {
-                let by = if self.no_trunc || item.created_by.chars().count() <= 45 { item.created_by.clone() } else { item.created_by.chars().take(44).chain(['…']).collect() };
+                let by = item.created_by.replace('\t', " ");
+                let by = if self.no_trunc { by } else { ps::shortened(&by, 45) };
                 let size = if self.human { units::short_size(item.size) } else { item.size.to_string() };
                 vec![
-                    ("ID", "IMAGE", json!(id(&item.id))),
-                    ("CreatedSince", "CREATED", json!(units::ago(item.created))),
-                    ("CreatedAt", "CREATED AT", json!(item.created.to_string())),
-                    ("CreatedBy", "CREATED BY", json!(by)),
-                    ("Size", "SIZE", json!(size)),
-                    ("Comment", "COMMENT", json!(item.comment)),
+                    ("ID", json!(id(&item.id))),
+                    ("CreatedSince", json!(if item.created <= 0 { "N/A".to_owned() } else { units::ago(item.created) })),
+                    ("CreatedAt", json!(jiff::Timestamp::from_second(item.created).unwrap_or_default().to_string())),
+                    ("CreatedBy", json!(by)),
+                    ("Size", json!(size)),
+                    ("Comment", json!(item.comment)),
                 ]
             })
             .collect();
-        format::rows(self.format.as_deref(), &["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], &rows)?;
+        let created = if self.human { "CreatedSince" } else { "CreatedAt" };
+        format::rows(self.format.as_deref(), &COLUMNS, &["ID", created, "CreatedBy", "Size", "Comment"], &rows)?;
         Ok(0)
     }
 }

@@ -6,11 +6,24 @@ use wharf_api::client::escape;
 
 use super::Outcome;
 use crate::connect::Target;
-use crate::error::print;
 use crate::filters::{path, query};
 use crate::{format, units};
 
-#[derive(Debug, clap::Args)]
+pub(super) const COLUMNS: [format::Column; 11] = [
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+    ("VirtualSize", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+];
+
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Images {
     /// Show all images (default hides intermediate images)
     #[arg(short, long)]
@@ -41,28 +54,24 @@ impl Images {
         filters.extend(self.repository.iter().map(|name| format!("reference={name}")));
         let all = if self.all { "1" } else { "" };
         let target = path("/images/json", &[("all", all), ("filters", &query(&filters)?), ("digests", &escape(if self.digests { "1" } else { "" }))]);
-        let images: Vec<ImageSummary> = client.get(&target).await?;
-        if self.quiet && self.format.is_none() {
-            for image in &images {
-                print(&self.id(&image.id))?;
-            }
-            return Ok(0);
-        }
+        let mut images: Vec<ImageSummary> = client.get(&target).await?;
+        images.sort_by_key(|image| std::cmp::Reverse(image.created));
         let mut columns = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
         if self.digests {
             columns.insert(2, "Digest");
         }
         let rows: Vec<format::Row> = images.iter().flat_map(|image| self.rows(image)).collect();
-        format::rows(self.format.as_deref(), &columns, &rows)?;
+        if self.quiet && self.format.is_none() {
+            // A line for each name, as the table has.
+            format::rows(Some("{{.ID}}"), &COLUMNS, &[], &rows)?;
+            return Ok(0);
+        }
+        format::rows(self.format.as_deref(), &COLUMNS, &columns, &rows)?;
         Ok(0)
     }
 
-    fn id(&self, id: &str) -> String {
-        if self.no_trunc { id.to_owned() } else { units::short_id(id) }
-    }
-
     /// A row for each name; one of `<none>` for an image without any.
-    fn rows(&self, image: &ImageSummary) -> Vec<format::Row> {
+    pub(super) fn rows(&self, image: &ImageSummary) -> Vec<format::Row> {
         let tags: Vec<&String> = image.repo_tags.iter().filter(|tag| *tag != "<none>:<none>").collect();
         let digest = |repository: &str| {
             let found = image.repo_digests.iter().find_map(|name| name.strip_prefix(repository)?.strip_prefix('@'));
@@ -78,16 +87,24 @@ impl Images {
             .into_iter()
             .map(|(repository, tag)| {
                 vec![
-                    ("Digest", "DIGEST", json!(digest(&repository))),
-                    ("Repository", "REPOSITORY", json!(repository)),
-                    ("Tag", "TAG", json!(tag)),
-                    ("ID", "IMAGE ID", json!(self.id(&image.id))),
-                    ("CreatedSince", "CREATED", json!(units::ago(image.created))),
-                    ("CreatedAt", "CREATED AT", json!(image.created.to_string())),
-                    ("Size", "SIZE", json!(units::short_size(image.size))),
-                    ("Containers", "CONTAINERS", json!(image.containers.to_string())),
+                    ("Digest", json!(digest(&repository))),
+                    ("Repository", json!(repository)),
+                    ("Tag", json!(tag)),
+                    ("ID", json!(if self.no_trunc { image.id.clone() } else { units::short_id(&image.id) })),
+                    ("CreatedSince", json!(units::ago(image.created))),
+                    ("CreatedAt", json!(units::date(image.created))),
+                    ("Size", json!(units::short_size(image.size))),
+                    ("VirtualSize", json!(units::size(image.size))),
+                    ("Containers", json!(known(image.containers, image.containers.to_string()))),
+                    ("SharedSize", json!(known(image.shared_size, units::size(image.shared_size)))),
+                    ("UniqueSize", json!(known(image.shared_size, units::size(image.size - image.shared_size)))),
                 ]
             })
             .collect()
     }
+}
+
+/// -1 means that nobody counted.
+fn known(number: i64, text: String) -> String {
+    if number < 0 { "N/A".into() } else { text }
 }

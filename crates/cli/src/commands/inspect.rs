@@ -1,12 +1,13 @@
 //! `wharf inspect`, `wharf container inspect`, `wharf image inspect`.
 
-use serde_json::Value;
-use wharf_api::client::{Client, ClientError, escape};
+use hyper::Method;
+use wharf_api::client::{Body, Client, ClientError, escape};
 
 use super::Outcome;
 use crate::connect::Target;
 use crate::error::{CliError, print, say};
-use crate::format;
+use crate::filters::path;
+use crate::{format, platform};
 
 /// Kinds of objects, in the order in which a name is looked for.
 const KINDS: [(&str, &str); 4] =
@@ -31,7 +32,10 @@ impl Inspect {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let kinds: Vec<(&str, &str)> = KINDS.into_iter().filter(|(kind, _)| self.r#type.is_empty() || *kind == self.r#type).collect();
         if kinds.is_empty() {
-            return Err(CliError::new(format!("unknown type: \"{}\"", self.r#type)));
+            return Err(CliError::new(format!(
+                "unknown type: \"{}\": must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
+                self.r#type
+            )));
         }
         inspect(target, &self.names, self.format.as_deref(), &kinds, self.size).await
     }
@@ -60,13 +64,17 @@ pub(crate) struct InspectImage {
     /// Format output using a custom template: 'json' or 'TEMPLATE'
     #[arg(short, long, value_name = "STRING")]
     format: Option<String>,
+    /// Inspect a specific platform of the multi-platform image
+    #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    platform: String,
     #[arg(value_name = "IMAGE", required = true)]
     names: Vec<String>,
 }
 
 impl InspectImage {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        inspect(target, &self.names, self.format.as_deref(), &KINDS[1..2], false).await
+        let path = path("/images/{}/json", &[("platform", &platform::query(&self.platform)?)]);
+        inspect(target, &self.names, self.format.as_deref(), &[("image", &path)], false).await
     }
 }
 
@@ -80,33 +88,32 @@ pub(super) async fn inspect(target: &Target, names: &[String], format: Option<&s
             Err(error) => missing.push(error),
         }
     }
+    let list = || format!("[{}]", found.join(","));
     match format {
-        None => print(&pretty(&Value::Array(found))?)?,
-        Some(format) => found.iter().try_for_each(|document| print(&format::document(format, document)?))?,
+        None | Some("") => print(&format::indented(&list()))?,
+        Some("json") => print(&list())?,
+        Some(format) => {
+            for document in &found {
+                print(&format::document(format, &serde_json::from_str(document)?)?)?;
+            }
+        }
     }
     missing.iter().for_each(|error| say(error.message()));
     Ok(i32::from(!missing.is_empty()))
 }
 
-async fn lookup(client: &Client, name: &str, kinds: &[(&str, &str)], size: bool) -> Result<Value, CliError> {
+/// The document as the daemon wrote it: its order is for people.
+async fn lookup(client: &Client, name: &str, kinds: &[(&str, &str)], size: bool) -> Result<String, CliError> {
     for (kind, path) in kinds {
         let mut path = path.replace("{}", &escape(name));
         if size && *kind == "container" {
             path += "?size=1";
         }
-        match client.get(&path).await {
-            Ok(document) => return Ok(document),
+        match client.bytes(Method::GET, &path, Body::Empty).await {
+            Ok(document) => return Ok(String::from_utf8_lossy(&document).trim().to_owned()),
             Err(ClientError::Api { status: 404, .. }) if kinds.len() > 1 => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(CliError::new(format!("error: no such object: {name}")))
-}
-
-/// Indented by four blanks, as Docker does.
-fn pretty(document: &Value) -> Result<String, CliError> {
-    let mut text = Vec::new();
-    let mut writer = serde_json::Serializer::with_formatter(&mut text, serde_json::ser::PrettyFormatter::with_indent(b"    "));
-    serde::Serialize::serialize(document, &mut writer)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Err(CliError::new(format!("Error: No such object: {name}")))
 }

@@ -80,10 +80,42 @@ async fn plain(mut source: impl tokio::io::AsyncRead + Unpin) -> Result<(), CliE
     }
 }
 
-/// A duration means that long ago; everything else the daemon understands by itself.
+/// A moment as the daemon wants it, seconds and nanoseconds: a duration means that long ago, a date without a zone is
+/// of the local one.
 pub(super) fn moment(text: &str) -> Result<String, CliError> {
-    let Ok(nanoseconds) = crate::container_flags::duration(text) else { return Ok(text.to_owned()) };
-    let now = jiff::Timestamp::now().as_nanosecond();
-    let then = now - i128::from(nanoseconds);
-    Ok(format!("{}.{:09}", then / 1_000_000_000, then % 1_000_000_000))
+    let seconds = |nanoseconds: i128| format!("{}.{:09}", nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    if let Ok(nanoseconds) = crate::container_flags::duration(text) {
+        return Ok(seconds(jiff::Timestamp::now().as_nanosecond() - i128::from(nanoseconds)));
+    }
+    if !text.contains('-') {
+        return Ok(text.to_owned());
+    }
+    let wrong = || CliError::new(format!("failed to parse value as time or duration: \"{text}\""));
+    let moment = match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => moment,
+        Err(_) => {
+            let (date, zone) = text.strip_suffix('Z').map_or((text, jiff::tz::TimeZone::system()), |date| (date, jiff::tz::TimeZone::UTC));
+            let date = if date.contains('T') && date.matches(':').count() == 0 { format!("{date}:00") } else { date.to_owned() };
+            let date: jiff::civil::DateTime = date.parse().map_err(|_| wrong())?;
+            date.to_zoned(zone).map_err(|_| wrong())?.timestamp()
+        }
+    };
+    Ok(seconds(moment.as_nanosecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn moments_become_seconds() {
+        assert_eq!(moment("2024-01-01T00:00:00Z").unwrap(), "1704067200.000000000");
+        assert_eq!(moment("2024-01-01T01:00:00.5+01:00").unwrap(), "1704067200.500000000");
+        assert_eq!(moment("2024-01-01Z").unwrap(), "1704067200.000000000");
+        assert_eq!(moment("1704067200.25").unwrap(), "1704067200.25");
+        assert_eq!(moment("").unwrap(), "");
+        assert!(moment("2024-13-01").is_err());
+        assert!(moment("2024-01-01T00:00").is_ok());
+        assert!(moment("10m").unwrap().contains('.'));
+    }
 }

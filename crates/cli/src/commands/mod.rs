@@ -1,10 +1,13 @@
 //! The commands: one file each, listed here with their spellings. `container`, `image`, `system`, `volume` and
 //! `network` hold the same commands under their noun.
 
+mod absent;
 mod attach;
 mod commit;
+mod context;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
@@ -20,6 +23,7 @@ mod logs;
 mod network;
 mod pause;
 mod port;
+mod ports;
 mod prune;
 mod ps;
 mod pull;
@@ -74,8 +78,20 @@ commands! {
     Command {
         /// Attach local standard input, output, and error streams to a running container
         Attach(attach::Attach),
+        /// Build an image from a Dockerfile (not available)
+        Build(absent::Absent<0>),
+        /// Manage builds
+        Builder(Group<BuilderCommand>),
+        /// Manage checkpoints (not available)
+        #[command(hide = true)]
+        Checkpoint(absent::Absent<7>),
         /// Create a new image from a container's changes
         Commit(commit::Commit),
+        /// Manage Swarm configs (not available)
+        #[command(hide = true)]
+        Config(absent::Absent<6>),
+        /// Manage contexts
+        Context(Group<context::ContextCommand>),
         /// Manage containers
         Container(Group<ContainerCommand>),
         /// Copy files/folders between a container and the local filesystem
@@ -106,18 +122,33 @@ commands! {
         Kill(kill::Kill),
         /// Load an image from a tar archive or STDIN
         Load(load::Load),
+        /// Authenticate to a registry
+        Login(absent::Login),
+        /// Log out from a registry
+        Logout(absent::Logout),
         /// Fetch the logs of a container
         Logs(logs::Logs),
+        /// Manage manifests (not available)
+        #[command(hide = true)]
+        Manifest(absent::Absent<8>),
+        /// Manage Swarm nodes (not available)
+        #[command(hide = true)]
+        Node(absent::Absent<2>),
         /// Manage networks
         Network(Group<network::NetworkCommand>),
         /// Pause all processes within one or more containers
         Pause(pause::Pause),
+        /// Manage plugins
+        #[command(hide = true)]
+        Plugin(Group<PluginCommand>),
         /// List port mappings or a specific mapping for the container
         Port(port::Port),
         /// List containers
         Ps(ps::Ps),
         /// Download an image from a registry
         Pull(pull::Pull),
+        /// Upload an image to a registry
+        Push(absent::Push),
         /// Rename a container
         Rename(rename::Rename),
         /// Restart one or more containers
@@ -130,12 +161,26 @@ commands! {
         Run(run::Run),
         /// Save one or more images to a tar archive (streamed to STDOUT by default)
         Save(save::Save),
+        /// Search a registry for images
+        Search(absent::Search),
+        /// Manage Swarm secrets (not available)
+        #[command(hide = true)]
+        Secret(absent::Absent<5>),
+        /// Manage Swarm services (not available)
+        #[command(hide = true)]
+        Service(absent::Absent<3>),
+        /// Manage Swarm stacks (not available)
+        #[command(hide = true)]
+        Stack(absent::Absent<4>),
         /// Start one or more stopped containers
         Start(start::Start),
         /// Display a live stream of container(s) resource usage statistics
         Stats(stats::Stats),
         /// Stop one or more running containers
         Stop(stop::Stop),
+        /// Manage Swarm (not available)
+        #[command(hide = true)]
+        Swarm(absent::Absent<1>),
         /// Manage Wharf
         System(Group<SystemCommand>),
         /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
@@ -216,6 +261,8 @@ commands! {
 commands! {
     /// `wharf image …`.
     ImageCommand {
+        /// Build an image from a Dockerfile (not available)
+        Build(absent::Absent<0>),
         /// Show the history of an image
         History(history::History),
         /// Import the contents from a tarball to create a filesystem image
@@ -231,6 +278,8 @@ commands! {
         Prune(prune::Images),
         /// Download an image from a registry
         Pull(pull::Pull),
+        /// Upload an image to a registry
+        Push(absent::Push),
         /// Remove one or more images
         #[command(visible_alias = "remove")]
         Rm(rmi::Rmi),
@@ -242,10 +291,29 @@ commands! {
 }
 
 commands! {
+    /// `wharf builder …`.
+    BuilderCommand {
+        /// Build an image from a Dockerfile (not available)
+        Build(absent::Absent<0>),
+        /// Remove build cache
+        Prune(absent::BuilderPrune),
+    }
+}
+
+commands! {
+    /// `wharf plugin …`.
+    PluginCommand {
+        /// List plugins
+        #[command(visible_alias = "list")]
+        Ls(absent::Plugins),
+    }
+}
+
+commands! {
     /// `wharf system …`.
     SystemCommand {
         /// Show disk usage
-        Df(system::Df),
+        Df(df::Df),
         /// Proxy the stdio stream to the daemon connection
         #[command(hide = true)]
         DialStdio(system::DialStdio),
@@ -272,7 +340,7 @@ macro_rules! groups {
         }
     })* };
 }
-groups!(ContainerCommand, ImageCommand, SystemCommand, network::NetworkCommand, volume::VolumeCommand);
+groups!(BuilderCommand, ContainerCommand, ImageCommand, PluginCommand, SystemCommand, context::ContextCommand, network::NetworkCommand, volume::VolumeCommand);
 use commands;
 
 /// Asks the same of each name; says each name that worked, each error, and fails if any did.

@@ -5,17 +5,21 @@ use hyper::Method;
 use serde_json::{Value, json};
 use wharf_api::client::escape;
 
-use super::{Outcome, commands, each, inspect, prune};
+use super::{Outcome, commands, each, inspect, prune, ps};
 use crate::connect::Target;
-use crate::error::{CliError, print};
+use crate::error::print;
 use crate::filters::{path, query};
 use crate::{format, units};
 
 commands! {
     /// The verbs of networks.
     NetworkCommand {
+        /// Connect a container to a network
+        Connect(Connect),
         /// Create a network
         Create(Create),
+        /// Disconnect a container from a network
+        Disconnect(Disconnect),
         /// Display detailed information on one or more networks
         Inspect(Inspect),
         /// List networks
@@ -64,14 +68,35 @@ pub(crate) struct Inspect {
     /// Format output using a custom template: 'json' or 'TEMPLATE'
     #[arg(short, long, value_name = "STRING")]
     format: Option<String>,
+    /// Verbose output for diagnostics
+    #[arg(short, long)]
+    verbose: bool,
     #[arg(value_name = "NETWORK", required = true)]
     names: Vec<String>,
 }
 
 impl Inspect {
     async fn run(self, target: &Target) -> Outcome {
-        inspect::inspect(target, &self.names, self.format.as_deref(), &[("network", "/networks/{}")], false).await
+        inspect::inspect(target, &self.names, self.format.as_deref(), &[("network", if self.verbose { "/networks/{}?verbose=true" } else { "/networks/{}" })], false).await
     }
+}
+
+const COLUMNS: [format::Column; 10] = [
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv4", "IPV4"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("Label", ""),
+    ("CreatedAt", "CREATED AT"),
+];
+
+/// As Go prints a time, in UTC.
+fn created(text: &str) -> String {
+    text.trim_end_matches('Z').replacen('T', " ", 1) + " +0000 UTC"
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,23 +118,29 @@ pub(crate) struct Ls {
 impl Ls {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let networks: Vec<wharf_api::Network> = client.get(&path("/networks", &[("filters", &query(&self.filter)?)])).await?;
+        let mut networks: Vec<wharf_api::Network> = client.get(&path("/networks", &[("filters", &query(&self.filter)?)])).await?;
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
         let id = |id: &str| if self.no_trunc { id.to_owned() } else { units::short_id(id) };
-        if self.quiet {
+        if self.quiet && self.format.is_none() {
             networks.iter().try_for_each(|network| print(&id(&network.id)))?;
             return Ok(0);
         }
         let row = |network: &wharf_api::Network| -> format::Row {
             vec![
-                ("ID", "NETWORK ID", json!(id(&network.id))),
-                ("Name", "NAME", json!(network.name)),
-                ("Driver", "DRIVER", json!(network.driver)),
-                ("Scope", "SCOPE", json!(network.scope)),
-                ("Internal", "INTERNAL", json!(network.internal.to_string())),
+                ("ID", json!(id(&network.id))),
+                ("Name", json!(network.name)),
+                ("Driver", json!(network.driver)),
+                ("Scope", json!(network.scope)),
+                ("IPv4", json!(network.enable_ipv4.to_string())),
+                ("IPv6", json!(network.enable_ipv6.to_string())),
+                ("Internal", json!(network.internal.to_string())),
+                ("Labels", json!(ps::joined(&network.labels.clone().unwrap_or_default()))),
+                ("Label", json!(network.labels)),
+                ("CreatedAt", json!(created(&network.created))),
             ]
         };
         let rows: Vec<format::Row> = networks.iter().map(row).collect();
-        format::rows(self.format.as_deref(), &["ID", "Name", "Driver", "Scope"], &rows)?;
+        format::rows(self.format.as_deref(), &COLUMNS, &["ID", "Name", "Driver", "Scope"], &rows)?;
         Ok(0)
     }
 }
@@ -122,10 +153,68 @@ pub(crate) struct Rm {
 
 impl Rm {
     async fn run(self, target: &Target) -> Outcome {
-        if self.names.iter().any(|name| escape(name).is_empty()) {
-            return Err(CliError::new("a network has a name"));
-        }
         let client = target.connect().await?;
         each(&client, Method::DELETE, &self.names, |name| format!("/networks/{name}")).await
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Connect {
+    /// Add network-scoped alias for the container
+    #[arg(long, value_name = "STRINGS", value_delimiter = ',')]
+    alias: Vec<String>,
+    /// Driver options for the network
+    #[arg(long, value_name = "STRINGS")]
+    driver_opt: Vec<String>,
+    /// Highest gw-priority provides the default gateway. Accepts positive and negative values
+    #[arg(long, value_name = "INT", default_value_t = 0, allow_negative_numbers = true)]
+    gw_priority: i64,
+    /// IPv4 address (e.g., "172.30.100.104")
+    #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    ip: String,
+    /// IPv6 address (e.g., "2001:db8::33")
+    #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    ip6: String,
+    /// Add link to another container
+    #[arg(long, value_name = "LIST")]
+    link: Vec<String>,
+    /// Add a link-local address for the container
+    #[arg(long, value_name = "STRINGS")]
+    link_local_ip: Vec<String>,
+    network: String,
+    container: String,
+}
+
+impl Connect {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let options: serde_json::Map<String, Value> =
+            self.driver_opt.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let request = json!({ "Container": self.container, "EndpointConfig": {
+            "IPAMConfig": { "IPv4Address": self.ip, "IPv6Address": self.ip6, "LinkLocalIPs": self.link_local_ip },
+            "Aliases": self.alias, "Links": self.link, "DriverOpts": options, "GwPriority": self.gw_priority,
+        } });
+        let path = format!("/networks/{}/connect", escape(&self.network));
+        client.bytes(Method::POST, &path, wharf_api::client::json(&request)?).await?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Disconnect {
+    /// Force the container to disconnect from a network
+    #[arg(short, long)]
+    force: bool,
+    network: String,
+    container: String,
+}
+
+impl Disconnect {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let request = json!({ "Container": self.container, "Force": self.force });
+        let path = format!("/networks/{}/disconnect", escape(&self.network));
+        client.bytes(Method::POST, &path, wharf_api::client::json(&request)?).await?;
+        Ok(0)
     }
 }

@@ -30,7 +30,7 @@ impl Port {
             }
         }
         match wanted {
-            Some(wanted) if !found => Err(CliError::new(format!("no public port '{wanted}' published for {}", self.container))),
+            Some(_) if !found => Err(CliError::new(format!("Error: No public port '{}' published for {}", self.port.as_deref().unwrap_or_default(), self.container))),
             _ => Ok(0),
         }
     }

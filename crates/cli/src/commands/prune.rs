@@ -36,6 +36,19 @@ impl Common {
     }
 }
 
+impl Common {
+    /// Prunes the build cache.
+    pub(super) async fn build_cache(&self, target: &Target, warning: &str, all: bool) -> Outcome {
+        if !self.confirmed(warning)? {
+            return Ok(0);
+        }
+        let client = target.connect().await?;
+        let path = path("/build/prune", &[("all", if all { "1" } else { "" }), ("filters", &query(&self.filter)?)]);
+        let answer: Value = client.post(&path, &serde_json::json!({})).await?;
+        reclaimed(answer["SpaceReclaimed"].as_i64().unwrap_or(0))
+    }
+}
+
 /// Prunes one kind: says what went, and gives the bytes freed.
 async fn prune(client: &Client, noun: &str, filters: &[String], header: &str, list: &str) -> Result<i64, CliError> {
     let target = path(&format!("/{noun}/prune"), &[("filters", &query(filters)?)]);

@@ -1,15 +1,36 @@
 //! `wharf ps`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use wharf_api::ContainerSummary;
 
-use super::Outcome;
+use super::{Outcome, ports};
 use crate::connect::Target;
 use crate::error::print;
 use crate::filters::{path, query};
 use crate::{format, units};
 
-#[derive(Debug, clap::Args)]
+pub(super) const COLUMNS: [format::Column; 16] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("RunningFor", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Networks", "NETWORKS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Platform", "PLATFORM"),
+    ("Label", ""),
+];
+
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
@@ -42,7 +63,7 @@ impl Ps {
         let client = target.connect().await?;
         let limit = if self.latest { 1 } else { self.last };
         let limit = if limit > 0 { limit.to_string() } else { String::new() };
-        let sized = self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size"));
+        let sized = self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size") || format.contains("json ."));
         let flag = |set: bool| if set { "1" } else { "" };
         let target = path(
             "/containers/json",
@@ -60,7 +81,7 @@ impl Ps {
             columns.push("Size");
         }
         let rows: Vec<format::Row> = containers.iter().map(|container| self.row(container)).collect();
-        format::rows(self.format.as_deref(), &columns, &rows)?;
+        format::rows(self.format.as_deref(), &COLUMNS, &columns, &rows)?;
         Ok(0)
     }
 
@@ -68,48 +89,51 @@ impl Ps {
         if self.no_trunc { id.to_owned() } else { units::short_id(id) }
     }
 
-    fn row(&self, container: &ContainerSummary) -> format::Row {
+    pub(super) fn row(&self, container: &ContainerSummary) -> format::Row {
         let names: Vec<&str> = container.names.iter().map(|name| name.trim_start_matches('/')).collect();
         let labels = container.labels.clone().unwrap_or_default();
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let networks: Vec<String> = container.network_settings.networks.iter().flatten().map(|(name, _)| name.clone()).collect();
-        let mounts: Vec<&str> = container.mounts.iter().map(|mount| if mount.name.is_empty() { &*mount.source } else { &*mount.name }).collect();
+        let mounts = container.mounts.iter().map(|mount| if mount.name.is_empty() { &*mount.source } else { &*mount.name });
+        let mounts: Vec<String> = mounts.map(|mount| if self.no_trunc { mount.to_owned() } else { shortened(mount, 15) }).collect();
+        let volumes = container.mounts.iter().filter(|mount| mount.driver == "local").count();
         let size = if container.size_root_fs > 0 {
             format!("{} (virtual {})", units::short_size(container.size_rw), units::short_size(container.size_root_fs))
         } else {
             units::short_size(container.size_rw)
         };
         vec![
-            ("ID", "CONTAINER ID", json!(self.id(&container.id))),
-            ("Image", "IMAGE", json!(container.image)),
-            ("Command", "COMMAND", json!(command(&container.command, self.no_trunc))),
-            ("RunningFor", "CREATED", json!(units::ago(container.created))),
-            ("CreatedAt", "CREATED AT", json!(container.created.to_string())),
-            ("State", "STATE", json!(container.state)),
-            ("Status", "STATUS", json!(container.status)),
-            ("Ports", "PORTS", ports(container)),
-            ("Names", "NAMES", json!(names.join(","))),
-            ("Size", "SIZE", json!(size)),
-            ("Labels", "LABELS", json!(labels.join(","))),
-            ("Networks", "NETWORKS", json!(networks.join(","))),
-            ("Mounts", "MOUNTS", json!(mounts.join(","))),
+            ("ID", json!(self.id(&container.id))),
+            ("Image", json!(if container.image.is_empty() { "<no image>" } else { &container.image })),
+            ("Command", json!(command(&container.command, self.no_trunc))),
+            ("RunningFor", json!(units::ago(container.created))),
+            ("CreatedAt", json!(units::date(container.created))),
+            ("State", json!(container.state)),
+            ("Status", json!(container.status)),
+            ("Ports", json!(ports::shown(&container.ports))),
+            ("Names", json!(names.join(","))),
+            ("Size", json!(size)),
+            ("Labels", json!(joined(&labels))),
+            ("Networks", json!(networks.join(","))),
+            ("Mounts", json!(mounts.join(","))),
+            ("LocalVolumes", json!(volumes.to_string())),
+            ("Platform", Value::Null),
+            ("Label", json!(labels)),
         ]
     }
 }
 
-fn command(text: &str, whole: bool) -> String {
-    let text = if whole || text.chars().count() <= 20 { text.to_owned() } else { text.chars().take(19).chain(['…']).collect() };
-    format!("\"{}\"", text.replace('"', "\\\""))
+/// `name=value,…`.
+pub(super) fn joined(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
-fn ports(container: &ContainerSummary) -> Value {
-    let port = |port: &wharf_api::PortSummary| {
-        let inside = format!("{}/{}", port.private_port, port.r#type);
-        match port.public_port {
-            0 => inside,
-            public if port.ip.contains(':') => format!("[{}]:{public}->{inside}", port.ip),
-            public => format!("{}:{public}->{inside}", port.ip),
-        }
-    };
-    json!(container.ports.iter().map(port).collect::<Vec<_>>().join(", "))
+/// At most `most` letters, the last of them an ellipsis if some are missing.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
+/// The command in quotes, cut after twenty letters.
+pub(super) fn command(text: &str, whole: bool) -> String {
+    let text = if whole { text.to_owned() } else { shortened(text, 20) };
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t"))
 }

@@ -30,6 +30,9 @@ impl Pull {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let name = if self.all_tags { self.name.clone() } else { tagged(&self.name) };
+        if name != self.name && !self.all_tags && !self.quiet {
+            print("Using default tag: latest")?;
+        }
         pull(&client, &name, self.platform.as_deref(), self.quiet, false).await?;
         if self.quiet {
             print(&name)?;
@@ -49,8 +52,13 @@ pub(super) async fn pull(client: &Client, name: &str, platform: Option<&str>, qu
     let platform = platform.map(escape).unwrap_or_default();
     let target = path("/images/create", &[("fromImage", &escape(&tagged(name))), ("platform", &platform)]);
     let answer = client.send(Method::POST, &target, Body::Empty, &[]).await?;
+    progress(answer.into_body(), quiet, aside).await
+}
+
+/// Shows what a pull or push says, on standard error if `aside`.
+pub(super) async fn progress(body: Incoming, quiet: bool, aside: bool) -> Result<(), CliError> {
     let mut failed = None;
-    messages(answer.into_body(), |message| {
+    messages(body, |message| {
         if let Some(error) = message["error"].as_str() {
             failed = Some(error.to_owned());
         } else if let Some(status) = message["status"].as_str().filter(|_| !quiet && message["progressDetail"]["total"].is_null()) {

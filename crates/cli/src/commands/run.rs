@@ -34,10 +34,10 @@ impl Run {
         let failed = |error: CliError| CliError::new(format!("wharf: {}", error.message())).with_code(125);
         let document = request(&self.flags, self.detach).map_err(failed)?;
         if self.detach && !self.flags.attach.is_empty() {
-            return Err(failed(CliError::new("conflicting options: cannot specify both --attach and --detach")));
+            return Err(CliError::new("conflicting options: cannot specify both --attach and --detach"));
         }
         if document.config.tty && document.config.attach_stdin && !terminal::stdin_is_terminal() {
-            return Err(failed(CliError::new("the input device is not a TTY")));
+            return Err(CliError::new("the input device is not a TTY"));
         }
         let client = target.connect().await.map_err(failed)?;
         let created = create::create(&client, &self.flags, &document).await.map_err(failed)?;

@@ -17,6 +17,9 @@ pub(crate) struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Save only the given platform variant
+    #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    platform: String,
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }
@@ -25,7 +28,10 @@ impl Save {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         refuse_terminal(self.output.as_deref())?;
         let client = target.connect().await?;
-        let names: Vec<String> = self.images.iter().map(|name| format!("names={}", escape(name))).collect();
+        let mut names: Vec<String> = self.images.iter().map(|name| format!("names={}", escape(name))).collect();
+        if !self.platform.is_empty() {
+            names.push(format!("platform={}", crate::platform::query(&self.platform)?));
+        }
         let answer = client.send(Method::GET, &format!("/images/get?{}", names.join("&")), Body::Empty, &[]).await?;
         receive(answer.into_body(), self.output.as_deref()).await?;
         Ok(0)

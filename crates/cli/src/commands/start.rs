@@ -29,17 +29,17 @@ impl Start {
         if self.attach || self.interactive {
             return self.attached(&client).await;
         }
-        let mut code = 0;
+        let mut failed = Vec::new();
         for name in &self.containers {
             match run::start(&client, name).await {
                 Ok(()) => print(name)?,
                 Err(error) => {
                     say(error.message().trim_start_matches("wharf: "));
-                    code = 1;
+                    failed.push(name.as_str());
                 }
             }
         }
-        Ok(code)
+        if failed.is_empty() { Ok(0) } else { Err(CliError::new(format!("Error: failed to start containers: {}", failed.join(", ")))) }
     }
 
     async fn attached(&self, client: &wharf_api::client::Client) -> Outcome {

@@ -11,6 +11,18 @@ use crate::connect::Target;
 use crate::error::CliError;
 use crate::{format, units};
 
+const COLUMNS: [format::Column; 9] = [
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("Container", "CONTAINER"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+];
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
     /// Show all containers (default shows just running)
@@ -43,13 +55,13 @@ impl Stats {
                 })
                 .collect();
             let mut rows = Vec::new();
-            for sample in samples {
-                rows.push(self.row(&sample.await.map_err(|error| CliError::new(error.to_string()))??));
+            for (name, sample) in names.iter().zip(samples) {
+                rows.push(self.row(name, &sample.await.map_err(|error| CliError::new(error.to_string()))??));
             }
             if !self.no_stream && std::io::stdout().is_terminal() {
                 write!(std::io::stdout(), "\x1b[H\x1b[J")?;
             }
-            format::rows(self.format.as_deref(), &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"], &rows)?;
+            format::rows(self.format.as_deref(), &COLUMNS, &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"], &rows)?;
             if self.no_stream {
                 return Ok(0);
             }
@@ -65,7 +77,7 @@ impl Stats {
         Ok(list.into_iter().map(|container| container.id).collect())
     }
 
-    fn row(&self, sample: &Value) -> format::Row {
+    fn row(&self, name: &str, sample: &Value) -> format::Row {
         let number = |path: &str| sample.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
         let used = memory_used(sample);
         let limit = number("/memory_stats/limit");
@@ -76,15 +88,15 @@ impl Stats {
         let (read, written) = block(sample);
         let id = sample["id"].as_str().unwrap_or_default();
         vec![
-            ("ID", "CONTAINER ID", json!(if self.no_trunc { id.to_owned() } else { units::short_id(id) })),
-            ("Name", "NAME", json!(sample["name"].as_str().unwrap_or_default().trim_start_matches('/'))),
-            ("Container", "CONTAINER", json!(units::short_id(id))),
-            ("CPUPerc", "CPU %", json!(format!("{:.2}%", cpu_share(sample)))),
-            ("MemUsage", "MEM USAGE / LIMIT", json!(format!("{} / {}", binary(used), binary(limit)))),
-            ("MemPerc", "MEM %", json!(format!("{share:.2}%"))),
-            ("NetIO", "NET I/O", json!(format!("{} / {}", units::short_size(received), units::short_size(sent)))),
-            ("BlockIO", "BLOCK I/O", json!(format!("{} / {}", units::short_size(read), units::short_size(written)))),
-            ("PIDs", "PIDS", json!(sample.pointer("/pids_stats/current").and_then(Value::as_i64).unwrap_or(0).to_string())),
+            ("ID", json!(if self.no_trunc { id.to_owned() } else { units::short_id(id) })),
+            ("Name", json!(sample["name"].as_str().unwrap_or_default().trim_start_matches('/'))),
+            ("Container", json!(if self.containers.is_empty() { units::short_id(id) } else { name.to_owned() })),
+            ("CPUPerc", json!(format!("{:.2}%", cpu_share(sample)))),
+            ("MemUsage", json!(format!("{} / {}", binary(used), binary(limit)))),
+            ("MemPerc", json!(format!("{share:.2}%"))),
+            ("NetIO", json!(format!("{} / {}", units::short_size(received), units::short_size(sent)))),
+            ("BlockIO", json!(format!("{} / {}", units::short_size(read), units::short_size(written)))),
+            ("PIDs", json!(sample.pointer("/pids_stats/current").and_then(Value::as_i64).unwrap_or(0).to_string())),
         ]
     }
 }

@@ -21,7 +21,7 @@ impl Top {
         let target = path(&format!("/containers/{}/top", escape(&self.container)), &[("ps_args", &escape(&self.options.join(" ")))]);
         let top: TopResponse = client.get(&target).await?;
         let lines: Vec<String> = std::iter::once(&top.titles).chain(&top.processes).map(|row| row.join("\t")).collect();
-        table::print(&lines)?;
+        table::print_wide(&lines, 20)?;
         Ok(0)
     }
 }

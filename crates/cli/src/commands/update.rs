@@ -6,7 +6,7 @@ use wharf_api::{RestartPolicy, UpdateRequest, UpdateResponse};
 use super::Outcome;
 use crate::connect::Target;
 use crate::container_flags::bytes;
-use crate::error::{print, say};
+use crate::error::{CliError, print, say};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Update {
@@ -19,6 +19,12 @@ pub(crate) struct Update {
     /// Limit CPU CFS (Completely Fair Scheduler) quota
     #[arg(long, value_name = "INT", default_value_t = 0, allow_negative_numbers = true)]
     cpu_quota: i64,
+    /// Limit the CPU real-time period in microseconds
+    #[arg(long, value_name = "INT", default_value_t = 0)]
+    cpu_rt_period: i64,
+    /// Limit the CPU real-time runtime in microseconds
+    #[arg(long, value_name = "INT", default_value_t = 0)]
+    cpu_rt_runtime: i64,
     /// CPU shares (relative weight)
     #[arg(short, long, value_name = "INT", default_value_t = 0)]
     cpu_shares: i64,
@@ -55,7 +61,18 @@ fn swap(text: &str) -> Result<i64, String> {
 }
 
 impl Update {
+    /// Whether anything is to be changed.
+    fn says_something(&self) -> bool {
+        let numbers = [self.cpu_period, self.cpu_quota, self.cpu_rt_period, self.cpu_rt_runtime, self.cpu_shares, i64::from(self.blkio_weight)];
+        let sizes = [self.memory, self.memory_reservation, self.memory_swap, self.pids_limit];
+        let words = [&self.cpuset_cpus, &self.cpuset_mems, &self.restart];
+        numbers.iter().any(|number| *number != 0) || sizes.iter().any(Option::is_some) || words.iter().any(|word| !word.is_empty()) || self.cpus > 0.0
+    }
+
     pub(crate) async fn run(self, target: &Target) -> Outcome {
+        if !self.says_something() {
+            return Err(CliError::new("you must provide one or more flags when using this command"));
+        }
         let client = target.connect().await?;
         let (name, count) = self.restart.split_once(':').unwrap_or((&self.restart, "0"));
         #[expect(clippy::cast_possible_truncation, reason = "billionths of a few processors fit")]
@@ -64,6 +81,8 @@ impl Update {
             cpu_period: self.cpu_period,
             cpu_quota: self.cpu_quota,
             cpu_shares: self.cpu_shares,
+            cpu_realtime_period: self.cpu_rt_period,
+            cpu_realtime_runtime: self.cpu_rt_runtime,
             nano_cpus: (self.cpus * 1e9).round() as i64,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),

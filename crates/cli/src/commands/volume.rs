@@ -7,9 +7,9 @@ use hyper::Method;
 use serde_json::json;
 use wharf_api::Volume;
 
-use super::{Outcome, commands, each, inspect, prune};
+use super::{Outcome, commands, each, inspect, prune, ps};
 use crate::connect::Target;
-use crate::error::print;
+use crate::error::{CliError, print};
 use crate::filters::{path, query};
 use crate::format;
 
@@ -28,6 +28,8 @@ commands! {
         /// Remove one or more volumes
         #[command(visible_alias = "remove")]
         Rm(Rm),
+        /// Update a volume (cluster volumes only)
+        Update(Update),
     }
 }
 
@@ -74,6 +76,20 @@ impl Inspect {
     }
 }
 
+pub(super) const COLUMNS: [format::Column; 11] = [
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Scope", "SCOPE"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Labels", "LABELS"),
+    ("Label", ""),
+    ("Links", "LINKS"),
+    ("Size", "SIZE"),
+    ("Availability", "AVAILABILITY"),
+    ("Group", "GROUP"),
+    ("Status", "STATUS"),
+];
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ls {
     /// Provide filter values (e.g. "dangling=true")
@@ -93,20 +109,27 @@ impl Ls {
         let list: wharf_api::VolumeList = client.get(&path("/volumes", &[("filters", &query(&self.filter)?)])).await?;
         let mut volumes: Vec<Volume> = list.volumes.into_iter().collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        if self.quiet {
+        if self.quiet && self.format.is_none() {
             volumes.iter().try_for_each(|volume| print(&volume.name))?;
             return Ok(0);
         }
         let row = |volume: &Volume| -> format::Row {
             vec![
-                ("Driver", "DRIVER", json!(volume.driver)),
-                ("Name", "VOLUME NAME", json!(volume.name)),
-                ("Scope", "SCOPE", json!(volume.scope)),
-                ("Mountpoint", "MOUNTPOINT", json!(volume.mountpoint)),
+                ("Driver", json!(volume.driver)),
+                ("Name", json!(volume.name)),
+                ("Scope", json!(volume.scope)),
+                ("Mountpoint", json!(volume.mountpoint)),
+                ("Labels", json!(ps::joined(&volume.labels.clone().unwrap_or_default()))),
+                ("Label", json!(volume.labels)),
+                ("Links", json!("N/A")),
+                ("Size", json!("N/A")),
+                ("Availability", json!("N/A")),
+                ("Group", json!("N/A")),
+                ("Status", json!("N/A")),
             ]
         };
         let rows: Vec<format::Row> = volumes.iter().map(row).collect();
-        format::rows(self.format.as_deref(), &["Driver", "Name"], &rows)?;
+        format::rows(self.format.as_deref(), &COLUMNS, &["Driver", "Name"], &rows)?;
         Ok(0)
     }
 }
@@ -125,5 +148,22 @@ impl Rm {
         let client = target.connect().await?;
         let force = if self.force { "1" } else { "" };
         each(&client, Method::DELETE, &self.names, |name| path(&format!("/volumes/{name}"), &[("force", force)])).await
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Update {
+    /// Cluster volume availability ("active", "pause", "drain")
+    #[arg(long, value_name = "STRING", default_value = "active")]
+    availability: String,
+    #[arg(value_name = "VOLUME")]
+    name: String,
+}
+
+impl Update {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let volume: Volume = client.get(&format!("/volumes/{}", wharf_api::client::escape(&self.name))).await?;
+        Err(CliError::new(format!("{}: can only update cluster volumes (asked for availability {})", volume.name, self.availability)))
     }
 }

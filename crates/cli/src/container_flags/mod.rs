@@ -115,6 +115,12 @@ pub(crate) struct ContainerFlags {
     /// Expose a port or a range of ports
     #[arg(long, value_name = "LIST")]
     expose: Vec<String>,
+    /// GPU devices to add to the container ('all' to pass all GPUs)
+    #[arg(long, value_name = "GPU-REQUEST")]
+    gpus: Vec<String>,
+    /// Kernel memory limit (deprecated; accepted and ignored, as Docker does)
+    #[arg(long, value_name = "BYTES", value_parser = bytes, hide = true)]
+    kernel_memory: Option<i64>,
     /// Add additional groups to join
     #[arg(long, value_name = "LIST")]
     group_add: Vec<String>,

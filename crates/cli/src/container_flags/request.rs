@@ -92,7 +92,7 @@ fn lines(files: &[impl AsRef<Path>]) -> Result<Vec<String>, CliError> {
     let mut list = Vec::new();
     for file in files {
         let path = file.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|error| CliError::new(format!("open {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| CliError::new(format!("open {}: {}", path.display(), crate::error::reason(&error))))?;
         for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let name = line.split('=').next().unwrap_or(line);
             if name.is_empty() || name.contains(char::is_whitespace) {
@@ -149,6 +149,7 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         cpuset_cpus: flags.cpuset_cpus.clone(),
         cpuset_mems: flags.cpuset_mems.clone(),
         devices: parsed(&flags.device, values::device)?,
+        device_requests: parsed(&flags.gpus, values::gpus)?,
         device_cgroup_rules: given(&flags.device_cgroup_rule),
         memory_reservation: flags.memory_reservation.unwrap_or(0),
         memory_swap: flags.memory_swap.unwrap_or(0),
@@ -232,7 +233,7 @@ fn security(options: &[String]) -> Result<Vec<String>, CliError> {
     for option in options {
         match option.strip_prefix("seccomp=") {
             Some(path) if !matches!(path, "unconfined" | "builtin") => {
-                let text = std::fs::read(path).map_err(|error| CliError::new(format!("opening seccomp profile ({path}) failed: {error}")))?;
+                let text = std::fs::read(path).map_err(|error| CliError::new(format!("opening seccomp profile ({path}) failed: open {path}: {}", crate::error::reason(&error))))?;
                 let document: serde_json::Value =
                     serde_json::from_slice(&text).map_err(|error| CliError::new(format!("compacting json for seccomp profile ({path}) failed: {error}")))?;
                 list.push(format!("seccomp={document}"));
@@ -268,7 +269,8 @@ fn network_name(text: &str) -> String {
 
 fn networking(flags: &ContainerFlags, mode: &str) -> Result<NetworkingConfig, String> {
     let mut endpoints = BTreeMap::new();
-    for (index, text) in flags.network.iter().enumerate() {
+    let networks = if flags.network.is_empty() { vec![mode.to_owned()] } else { flags.network.clone() };
+    for (index, text) in networks.iter().enumerate() {
         let mut settings = EndpointSettings::default();
         let mut addresses = EndpointIpamConfig::default();
         for field in text.split(',').filter(|field| field.contains('=')) {
@@ -293,9 +295,6 @@ fn networking(flags: &ContainerFlags, mode: &str) -> Result<NetworkingConfig, St
         }
         settings.ipam_config = (addresses != EndpointIpamConfig::default()).then_some(addresses);
         endpoints.insert(network_name(text), Some(settings));
-    }
-    if endpoints.is_empty() {
-        endpoints.insert(mode.to_owned(), Some(EndpointSettings::default()));
     }
     // A container that shares another's network has no endpoint of its own.
     endpoints.retain(|name, _| !name.starts_with("container:"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_api::{BindOptions, DeviceMapping, Mount, PortBinding, ThrottleDevice, TmpfsOptions, Ulimit, VolumeDriver, VolumeOptions};
+use wharf_api::{BindOptions, DeviceMapping, DeviceRequest, Mount, PortBinding, ThrottleDevice, TmpfsOptions, Ulimit, VolumeDriver, VolumeOptions};
 
 /// `64m`, `1.5g`, `1024`: bytes, in powers of 1024.
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
@@ -31,13 +31,13 @@ pub(super) fn bytes_or_unlimited(text: &str) -> Result<i64, String> {
 /// A Go duration (`1m30s`, `250ms`) in nanoseconds.
 pub(crate) fn duration(text: &str) -> Result<i64, String> {
     let wrong = || format!("time: invalid duration \"{text}\"");
-    let mut rest = text;
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
     let mut total = 0.0;
     if rest == "0" {
         return Ok(0);
     }
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(wrong)?;
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(|| format!("time: missing unit in duration \"{text}\""))?;
         let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
         rest = &rest[digits..];
         let end = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
@@ -53,11 +53,11 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
             };
         rest = &rest[end..];
     }
-    if text.is_empty() {
+    if text.trim_start_matches('-').is_empty() {
         return Err(wrong());
     }
     #[expect(clippy::cast_possible_truncation, reason = "292 years are enough")]
-    Ok(total as i64)
+    Ok((sign * total) as i64)
 }
 
 /// `name=value` pairs; a name alone has the empty value.
@@ -92,14 +92,48 @@ pub(super) fn device(text: &str) -> Result<DeviceMapping, String> {
         [host, mode] if permissions(mode) => (host, host, mode),
         [host, inside] => (host, inside, "rwm"),
         [host, inside, mode] if permissions(mode) => (host, inside, mode),
+        [_, _, mode] => return Err(format!("bad mode specified: {mode}")),
         _ => return Err(format!("invalid device specification: {text}")),
     };
     Ok(DeviceMapping { path_on_host: host.into(), path_in_container: inside.into(), cgroup_permissions: allowed.into() })
 }
 
+/// `all`, a count, or `count=…,device=…,driver=…,capabilities=…,options=…` pairs; lists are separated by commas in quotes.
+pub(super) fn gpus(text: &str) -> Result<DeviceRequest, String> {
+    let number = |text: &str| if text == "all" { Ok(-1) } else { text.parse().map_err(|_| format!("invalid argument \"{text}\" for \"--gpus\" flag: count must be an integer")) };
+    let mut request = DeviceRequest { count: 1, capabilities: Some(vec![vec!["gpu".into()]]), ..DeviceRequest::default() };
+    for field in &fields(text) {
+        match field.split_once('=') {
+            None => request.count = number(field)?,
+            Some(("count", value)) => request.count = number(value)?,
+            Some(("driver", value)) => request.driver = value.to_owned(),
+            Some(("device", value)) => {
+                request.count = 0;
+                request.device_ids = Some(value.split(',').map(str::to_owned).collect());
+            }
+            Some(("capabilities", value)) => request.capabilities = Some(vec![value.split(',').map(str::to_owned).collect()]),
+            Some((key, _)) => return Err(format!("invalid argument \"{text}\" for \"--gpus\" flag: unexpected key '{key}' in '{field}'")),
+        }
+    }
+    Ok(request)
+}
+
+/// Fields between commas; quotes keep commas inside one.
+fn fields(text: &str) -> Vec<String> {
+    let (mut list, mut quoted) = (vec![String::new()], false);
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => list.push(String::new()),
+            letter => list.last_mut().into_iter().for_each(|field| field.push(letter)),
+        }
+    }
+    list
+}
+
 /// `path:rate`, the rate as bytes or as a plain number.
 pub(super) fn throttle(text: &str) -> Result<ThrottleDevice, String> {
-    let wrong = || format!("invalid value: {text}");
+    let wrong = || format!("bad format: {text}");
     let (path, rate) = text.rsplit_once(':').ok_or_else(wrong)?;
     let rate = u64::try_from(bytes(rate)?).map_err(|_| wrong())?;
     Ok(ThrottleDevice { path: path.to_owned(), rate })
@@ -145,8 +179,11 @@ pub(super) fn mount(text: &str) -> Result<Mount, String> {
     let mut mount = Mount { r#type: "volume".into(), ..Mount::default() };
     let (mut bind, mut volume, mut tmpfs) = (BindOptions::default(), VolumeOptions::default(), TmpfsOptions::default());
     let mut driver = VolumeDriver::default();
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
+    for field in &fields(text) {
+        let (key, value) = field.split_once('=').map_or((&**field, None), |(key, value)| (key, Some(value)));
+        if value.is_none() && !matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive") {
+            return Err(format!("invalid field '{field}' must be a key=value pair"));
+        }
         let given = || value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"));
         let flag = || match value {
             None | Some("true" | "1") => Ok(true),
@@ -252,6 +289,13 @@ mod tests {
         assert_eq!((parsed.r#type.as_str(), parsed.source.as_str(), parsed.target.as_str(), parsed.read_only), ("bind", "/a", "/b", true));
         assert_eq!(parsed.bind_options.unwrap().propagation, "rslave");
         assert!(mount("type=bind,src=/a").is_err());
+    }
+
+    #[test]
+    fn gpu_requests() {
+        assert_eq!(gpus("all").unwrap().count, -1);
+        assert_eq!(gpus("\"device=0,1\",driver=x").unwrap().device_ids.unwrap(), ["0", "1"]);
+        assert!(gpus("many").is_err());
     }
 
     #[test]

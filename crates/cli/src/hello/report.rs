@@ -20,7 +20,7 @@ pub(super) fn report() -> String {
     let mut text = String::from("Hello from inside a Wharf container.\n\n");
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<14}{value}");
+        let _ = writeln!(text, "{name:<16}{value}");
     };
     line("pid", &format!("{} (of {} here)", std::process::id(), processes()));
     line("hostname", read("/proc/sys/kernel/hostname").trim());

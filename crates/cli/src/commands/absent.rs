@@ -1,0 +1,196 @@
+//! Commands of Docker's that are known and not there: building, registries, swarm, plugins.
+
+use hyper::Method;
+use serde_json::json;
+use wharf_api::client::{Body, escape, json as body};
+
+use super::{Outcome, prune, pull};
+use crate::connect::Target;
+use crate::error::{CliError, print};
+
+/// A command of which nothing is there; its arguments are not looked at.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Absent<const WHAT: u8> {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    arguments: Vec<String>,
+}
+
+/// What is not there.
+const NAMES: [&str; 9] = ["build", "swarm", "node", "service", "stack", "secret", "config", "checkpoint", "manifest"];
+
+impl<const WHAT: u8> Absent<WHAT> {
+    pub(crate) async fn run(self, _target: &Target) -> Outcome {
+        let (name, given) = (NAMES[usize::from(WHAT)], self.arguments.join(" "));
+        let given = if given.is_empty() { String::new() } else { format!(" {given}") };
+        Err(CliError::new(format!("wharf {name}{given}: {name} is not available in this version of Wharf")))
+    }
+}
+
+/// `wharf builder prune`: there is no build cache, so nothing is freed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuilderPrune {
+    /// Remove all unused build cache, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    common: prune::Common,
+}
+
+impl BuilderPrune {
+    pub(crate) async fn run(self, target: &Target) -> Outcome {
+        let what = if self.all { "This will remove all build cache." } else { "This will remove all dangling build cache." };
+        self.common.build_cache(target, what, self.all).await
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Login {
+    /// Password or Personal Access Token (PAT)
+    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    password: String,
+    /// Take the Password or Personal Access Token (PAT) from stdin
+    #[arg(long)]
+    password_stdin: bool,
+    /// Username
+    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    username: String,
+    #[arg(value_name = "SERVER", default_value = "https://index.docker.io/v1/", hide_default_value = true)]
+    server: String,
+}
+
+impl Login {
+    pub(crate) async fn run(self, target: &Target) -> Outcome {
+        if self.password_stdin && !self.password.is_empty() {
+            return Err(CliError::new("--password and --password-stdin are mutually exclusive"));
+        }
+        if self.password_stdin && self.username.is_empty() {
+            return Err(CliError::new("Must provide --username with --password-stdin"));
+        }
+        if !self.password_stdin && (self.password.is_empty() || self.username.is_empty()) {
+            return Err(CliError::new("Error: Cannot perform an interactive login from a non TTY device"));
+        }
+        let password = if self.password_stdin { std::io::read_to_string(std::io::stdin())?.trim_end_matches(['\n', '\r']).to_owned() } else { self.password };
+        let client = target.connect().await?;
+        let request = json!({ "username": self.username, "password": password, "serveraddress": self.server });
+        client.bytes(Method::POST, "/auth", body(&request)?).await?;
+        print("Login Succeeded")?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logout {
+    #[arg(value_name = "SERVER", default_value = "https://index.docker.io/v1/", hide_default_value = true)]
+    server: String,
+}
+
+impl Logout {
+    /// No credentials are kept, so that there are none to remove.
+    pub(crate) async fn run(self, _target: &Target) -> Outcome {
+        print(&format!("Removing login credentials for {}", self.server))?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Push {
+    /// Push all tags of an image to the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Push a platform-specific manifest as a single-platform image to the registry
+    #[arg(long, value_name = "STRING")]
+    platform: Option<String>,
+    /// Suppress verbose output
+    #[arg(short, long)]
+    quiet: bool,
+    #[arg(value_name = "NAME[:TAG]")]
+    name: String,
+}
+
+impl Push {
+    pub(crate) async fn run(self, target: &Target) -> Outcome {
+        let name = if self.all_tags { self.name.clone() } else { pull::tagged(&self.name) };
+        if name != self.name && !self.quiet {
+            print("Using default tag: latest")?;
+        }
+        let client = target.connect().await?;
+        let (repository, tag) = super::tag::split(&name)?;
+        // The empty credentials that Docker's client sends: base64 of `{}`.
+        let target = format!("/images/{}/push?tag={}", escape(&repository), escape(&tag));
+        let answer = client.send(Method::POST, &target, Body::Empty, &[("X-Registry-Auth", "e30=")]).await?;
+        pull::progress(answer.into_body(), self.quiet, false).await?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Search {
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Pretty-print search using a Go template
+    #[arg(long, value_name = "STRING")]
+    format: Option<String>,
+    /// Max number of search results
+    #[arg(long, value_name = "INT", default_value_t = 0)]
+    limit: i64,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    #[arg(value_name = "TERM")]
+    term: String,
+}
+
+impl Search {
+    pub(crate) async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let limit = if self.limit > 0 { self.limit.to_string() } else { String::new() };
+        let query = [("term", &*escape(&self.term)), ("limit", &limit), ("filters", &crate::filters::query(&self.filter)?)];
+        let found: Vec<serde_json::Value> = client.get(&crate::filters::path("/images/search", &query)).await?;
+        let format = self.format.as_deref().unwrap_or("{{.name}}\t{{.description}}");
+        found.iter().try_for_each(|item| print(&crate::format::document(format, item)?))?;
+        Ok(0)
+    }
+}
+
+/// `wharf plugin ls`: no plugin can be installed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plugins {
+    /// Provide filter values (e.g. "enabled=true")
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
+    #[arg(long, value_name = "STRING")]
+    format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only display plugin IDs
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const PLUGIN_COLUMNS: [crate::format::Column; 4] = [("ID", "ID"), ("Name", "NAME"), ("Description", "DESCRIPTION"), ("Enabled", "ENABLED")];
+
+impl Plugins {
+    pub(crate) async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let path = crate::filters::path("/plugins", &[("filters", &crate::filters::query(&self.filter)?)]);
+        let found: Vec<serde_json::Value> = client.get(&path).await?;
+        let id = |plugin: &serde_json::Value| {
+            let id = plugin["Id"].as_str().unwrap_or_default();
+            if self.no_trunc { id.to_owned() } else { crate::units::short_id(id) }
+        };
+        if self.quiet {
+            found.iter().try_for_each(|plugin| print(&id(plugin)))?;
+            return Ok(0);
+        }
+        let row = |plugin: &serde_json::Value| -> crate::format::Row {
+            vec![("ID", json!(id(plugin))), ("Name", plugin["Name"].clone()), ("Description", plugin["Config"]["Description"].clone()), ("Enabled", plugin["Enabled"].clone())]
+        };
+        let rows: Vec<_> = found.iter().map(row).collect();
+        crate::format::rows(self.format.as_deref(), &PLUGIN_COLUMNS, &["ID", "Name", "Description", "Enabled"], &rows)?;
+        Ok(0)
+    }
+}
