@@ -103,6 +103,11 @@ impl Target {
         self.context.clone().or_else(environment).or_else(stored).unwrap_or_else(|| contexts::DEFAULT.into())
     }
 
+    /// Whether `--debug` was given.
+    pub(crate) fn debug(&self) -> bool {
+        self.debug
+    }
+
     /// The address of the default context.
     pub(crate) fn default_address(&self) -> String {
         let environment = contexts::overriding().and_then(|name| std::env::var(name).ok());

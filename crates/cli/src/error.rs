@@ -24,6 +24,12 @@ impl CliError {
         self
     }
 
+    /// The same failure with what it happened in before its text.
+    pub(crate) fn within(mut self, context: &str) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
     /// The text.
     #[must_use]
     pub fn message(&self) -> &str {

@@ -21,21 +21,25 @@ pub(crate) fn rows(format: Option<&str>, columns: &[Column], shown: &[&str], row
             Some(template) => unescape(template.trim_start()),
             None => {
                 let template = parse(&unescape(other))?;
-                return rows.iter().try_for_each(|row| print(&render(&template, &value(&object(row)))?));
+                return rows.iter().try_for_each(|row| print(&fill(&template, &object(row))?));
             }
         },
     };
     let template = parse(&template)?;
     let header = Json::Object(columns.iter().map(|(field, header)| ((*field).to_owned(), Json::from(*header))).collect());
-    let mut lines = vec![render(&template, &value(&header))?];
+    let mut lines = vec![fill(&template, &header)?];
     for row in rows {
-        lines.push(render(&template, &value(&object(row)))?);
+        lines.push(fill(&template, &object(row))?);
     }
     crate::table::print(&lines)
 }
 
 fn parse(source: &str) -> Result<gotmpl::Template, CliError> {
     compile(source).map_err(|error| CliError::new(format!("failed to parse template: {error}")))
+}
+
+fn fill(template: &gotmpl::Template, data: &Json) -> Result<String, CliError> {
+    render(template, &value(data)).map_err(|error| error.within("failed to execute template").with_code(1))
 }
 
 fn object(row: &Row) -> Json {
@@ -58,7 +62,7 @@ pub(crate) fn document(format: &str, document: &Json) -> Result<String, CliError
         return Ok(escape_html(&document.to_string()));
     }
     let template = compile(&unescape(format)).map_err(|error| CliError::new(format!("template parsing error: {error}")).with_code(64))?;
-    render(&template, &value(document)).map_err(|error| CliError::new(format!("template parsing error: {}", error.message())))
+    render(&template, &value(document)).map_err(|error| error.within("template parsing error"))
 }
 
 /// Indented by four blanks, its fields in the order they came in, as Go's `json.Indent` does it.

@@ -90,7 +90,12 @@ fn title(text: &str) -> String {
 
 /// Executes a template.
 pub(crate) fn render(template: &Template, data: &Value) -> Result<String, CliError> {
-    let text = template.execute_to_string(data).map_err(|error| CliError::new(format!("failed to execute template: {error}")))?;
+    let text = template.execute_to_string(data).map_err(|error| {
+        let text = error.to_string();
+        // Go finds unknown functions when it parses: exit code 64 of a template that is none.
+        let code = if text.starts_with("undefined function") { 64 } else { 1 };
+        CliError::new(text).with_code(code)
+    })?;
     // Null is the nil of a Go structure here, never a missing entry of a map.
     Ok(text.replace("<no value>", "<nil>"))
 }

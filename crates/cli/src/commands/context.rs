@@ -46,7 +46,7 @@ impl Use {
         print(&self.name)?;
         say(&format!("Current context is now \"{}\"", self.name));
         if contexts::overriding().is_some_and(|_| self.name != contexts::DEFAULT) {
-            say(&format!("Warning: {} To use \"{}\", either set the global --context flag, or unset it.", overridden(), self.name));
+            say(&format!("Warning: {} To use \"{}\", either set the global --context flag, or unset DOCKER_HOST environment variable.", overridden(), self.name));
         }
         Ok(0)
     }
@@ -89,7 +89,7 @@ impl Ls {
             format::rows(self.format.as_deref(), &COLUMNS, &["Name", "Description", "DockerEndpoint", "Error"], &all.iter().map(row).collect::<Vec<_>>())?;
         }
         if contexts::overriding().is_some() {
-            say(&format!("Warning: {} To use a context, either set the global --context flag, or unset it.", overridden()));
+            say(&format!("Warning: {} To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.", overridden()));
         }
         Ok(0)
     }

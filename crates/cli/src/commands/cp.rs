@@ -65,6 +65,10 @@ impl Cp {
             return Ok(0);
         }
         let destination = PathBuf::from(&self.to);
+        let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.exists()) {
+            return Err(CliError::new(format!("invalid output path: directory \"{}\" does not exist", parent.display())));
+        }
         let content = path.ends_with("/.") || path == ".";
         let slash = self.to.ends_with('/');
         let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &destination, content, slash));

@@ -16,11 +16,25 @@ pub(crate) fn request(flags: &ContainerFlags, detached: bool) -> Result<CreateRe
     if flags.rm && !matches!(flags.restart.as_str(), "no" | "") {
         return Err(CliError::new("conflicting options: cannot specify both --restart and --rm"));
     }
+    modes(flags)?;
     let (published, exposed) = ports(flags).map_err(CliError::new)?;
     let config = config(flags, detached, exposed)?;
     let host = host(flags, published)?;
     let networking = networking(flags, &host.network_mode).map_err(CliError::new)?;
     Ok(CreateRequest { config, host_config: Some(host), networking_config: Some(networking) })
+}
+
+/// Namespaces are the container's own, the host's, or another container's where Docker knows that.
+fn modes(flags: &ContainerFlags) -> Result<(), CliError> {
+    let wrong = |flag: &str, kind: &str| Err(CliError::new(format!("--{flag}: invalid {kind} mode")));
+    let other = flags.pid.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+    match () {
+        () if !other && !matches!(&*flags.pid, "" | "host") => wrong("pid", "PID"),
+        () if !matches!(&*flags.uts, "" | "host") => wrong("uts", "UTS"),
+        () if !matches!(&*flags.userns, "" | "host") => wrong("userns", "USER"),
+        () if !matches!(&*flags.cgroupns, "" | "host" | "private") => wrong("cgroupns", "CGROUP"),
+        () => Ok(()),
+    }
 }
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -130,7 +144,7 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         format!("{}:{rest}", values::source(source))
     });
     let throttles = |list: &[String]| -> Result<Option<Vec<ThrottleDevice>>, CliError> { parsed(list, values::throttle) };
-    let limits = parsed(&flags.ulimit, values::ulimit)?;
+    let limits = parsed(&flags.ulimit, |text| values::ulimit(text).map_err(|error| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {error}")))?;
     Ok(HostConfig {
         cpu_shares: flags.cpu_shares,
         memory: flags.memory.unwrap_or(0),

@@ -141,28 +141,28 @@ pub(super) fn throttle(text: &str) -> Result<ThrottleDevice, String> {
 
 /// `[[ip:]host:]container[/protocol]`, ranges included: (container port, binding) each.
 pub(super) fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> {
-    let wrong = |why: &str| format!("invalid publish spec {text}: {why}");
+    let wrong = |why: &str| format!("{why}: {text}");
     let (spec, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
     let (front, container) = spec.rsplit_once(':').map_or((None, spec), |(front, container)| (Some(front), container));
     let (address, host) = match front {
         None => ("", ""),
         Some(front) if front.starts_with('[') => {
-            let (address, host) = front.split_once(']').ok_or_else(|| wrong("unclosed ["))?;
+            let (address, host) = front.split_once(']').ok_or_else(|| wrong("invalid address"))?;
             (&address[1..], host.trim_start_matches(':'))
         }
         Some(front) => front.rsplit_once(':').unwrap_or(("", front)),
     };
-    let inside = range(container).ok_or_else(|| wrong("invalid containerPort"))?;
+    let inside = range(container).ok_or_else(|| format!("Invalid containerPort: {container}"))?;
     let binding = |port: String| PortBinding { host_ip: address.to_owned(), host_port: port };
     if host.is_empty() {
         return Ok(inside.map(|port| (format!("{port}/{protocol}"), binding(String::new()))).collect());
     }
-    let outside = range(host).ok_or_else(|| wrong("invalid hostPort"))?;
+    let outside = range(host).ok_or_else(|| format!("Invalid hostPort: {host}"))?;
     if inside.clone().count() == 1 && outside.clone().count() > 1 {
         return Ok(vec![(format!("{}/{protocol}", inside.start()), binding(host.to_owned()))]);
     }
     if inside.clone().count() != outside.clone().count() {
-        return Err(wrong("invalid ranges specified for container and host Ports"));
+        return Err(format!("Invalid ranges specified for container and host Ports: {container} and {host}"));
     }
     Ok(inside.zip(outside).map(|(inside, outside)| (format!("{inside}/{protocol}"), binding(outside.to_string()))).collect())
 }
