@@ -81,7 +81,7 @@ async fn serve(settings: Settings, arguments: &[String], level: &Level) -> Resul
     }
     // Every connection holds a receiver until its last request is answered.
     let _ = tokio::time::timeout(GRACE, close.closed()).await;
-    engine.events.flush();
+    engine.close().await;
     remove_sockets(&settings);
     Ok(())
 }

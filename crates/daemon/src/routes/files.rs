@@ -61,6 +61,9 @@ pub(crate) async fn put_archive(call: Call) -> Result<Answer> {
 pub(crate) async fn commit(mut call: Call) -> Result<Answer> {
     let config: Option<ContainerConfig> = call.json().await?;
     let query = &call.query;
+    if query.get("container").is_empty() {
+        return Err(Error::invalid("invalid name or ID supplied: \"\""));
+    }
     let options = CommitOptions {
         repository: query.get("repo").to_owned(),
         tag: query.get("tag").to_owned(),

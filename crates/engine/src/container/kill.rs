@@ -14,7 +14,9 @@ const SIGKILL: i32 = 9;
 impl Containers {
     /// Sends `signal` (none: `KILL`) to a container. A `KILL` answers when it has ended.
     pub async fn kill(self: &Arc<Self>, asked: &str, signal: &str) -> Result<()> {
-        let number = parse(signal).map_err(|error| error.context(format_args!("cannot kill container: {asked}")))?;
+        let refused = |error: Error| error.context(format_args!("cannot kill container: {asked}"));
+        let number = parse(signal).map_err(refused)?;
+        self.find(asked).map_err(refused)?;
         self.order(asked, Verb::Kill(number)).await
     }
 }
@@ -26,7 +28,7 @@ fn parse(text: &str) -> Result<i32> {
     }
     match (signal::parse(text), text.parse::<u32>()) {
         (Some(number), _) => Ok(number),
-        (None, Ok(0)) => Ok(SIGKILL),
+        (None, Ok(0)) => Err(Error::invalid("invalid signal: 0")),
         (None, Ok(_)) => Err(Error::invalid(format!("the linux daemon does not support signal {text}"))),
         (None, Err(_)) => Err(Error::invalid(format!("invalid signal: {text}"))),
     }
@@ -55,7 +57,7 @@ mod tests {
     #[test]
     fn signals_read_as_dockerd_reads_them() {
         assert_eq!(parse(""), Ok(9));
-        assert_eq!(parse("0"), Ok(9));
+        assert_eq!(parse("0").unwrap_err().message(), "invalid signal: 0");
         assert_eq!(parse("SIGUSR1"), Ok(10));
         assert_eq!(parse("hup"), Ok(1));
         assert_eq!(parse("FOO").unwrap_err().message(), "invalid signal: FOO");

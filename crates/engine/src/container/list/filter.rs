@@ -16,8 +16,8 @@ const KEYS: [&str; 15] = [
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
     "publish", "since", "status", "volume",
 ];
-const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
-const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 /// The options of a list, understood.
 #[derive(Debug)]
@@ -157,8 +157,8 @@ fn matches_any(patterns: &[Regex], texts: &[&str]) -> bool {
 }
 
 fn exited(filters: &Filters) -> Result<Vec<i32>> {
-    let refused = |_| Error::invalid(filters.refuse("exited").to_string());
-    filters.get("exited").map(|code| code.parse().map_err(refused)).collect()
+    let refused = |code: &str| Error::invalid(format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"));
+    filters.get("exited").map(|code| code.parse().map_err(|_| refused(code))).collect()
 }
 
 fn images(containers: &Containers, filters: &Filters) -> Option<HashSet<String>> {

@@ -407,11 +407,7 @@ fn check_against(current: &HostConfig, asked: &HostConfig) -> Result<()> {
     }
     let memory = if asked.memory == 0 { current.memory } else { asked.memory };
     let swap = if asked.memory_swap == 0 { current.memory_swap } else { asked.memory_swap };
-    if asked.memory != 0
-        && asked.memory > current.memory_swap
-        && asked.memory_swap == 0
-        && current.memory_swap > 0
-    {
+    if asked.memory != 0 && asked.memory > current.memory_swap && asked.memory_swap == 0 {
         let why = "update the memoryswap at the same time";
         return Err(Error::conflict(format!(
             "Memory limit should be smaller than already set memoryswap limit, {why}"
