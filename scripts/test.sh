@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all; needs root, rustup and package archives. Arguments go to cargo test.
+# The black-box suites then run once more with wharf in the place of the stock docker client.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-certificates curl debian-archive-keyring
 scripts/clients.sh
 export RUST_BACKTRACE=0
 cargo test --workspace "$@"
+WHARF_TEST_CLIENT=wharf cargo test -p wharf "$@"

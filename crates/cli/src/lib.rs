@@ -12,6 +12,7 @@ mod commands;
 mod connect;
 mod container_flags;
 mod contexts;
+mod detach;
 mod error;
 mod filters;
 mod format;

@@ -6,17 +6,38 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use wharf_api::client::Connection;
 
+use crate::detach::Keys;
 use crate::error::CliError;
 
 type Hijacked = Pin<Box<dyn Connection>>;
 
-/// Carries the streams until the daemon ends the connection. `input` says whether standard input is sent;
-/// `framed` whether the daemon's bytes are in frames (no terminal).
-pub(crate) async fn carry(connection: Hijacked, input: bool, framed: bool) -> Result<(), CliError> {
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The daemon ended it.
+    Streams,
+    /// The caller typed the detach sequence.
+    Detached,
+}
+
+/// Carries the streams until the daemon ends the connection or the caller detaches. `input` says whether standard
+/// input is sent; `tty` whether it is a terminal's, whose detach sequence is looked for, and whose output has no frames.
+pub(crate) async fn carry(connection: Hijacked, input: bool, tty: bool, keys: Keys) -> Result<Ended, CliError> {
     let (reader, writer) = tokio::io::split(connection);
+    let (detach, mut detached) = tokio::sync::oneshot::channel();
     // Standard input must not hold the end back: the process may be over while the caller types nothing.
-    let sender = tokio::spawn(async move { if input { send(writer).await } else { hold(writer).await } });
-    let outcome = if framed { unframe(reader).await } else { copy(reader).await };
+    let sender = tokio::spawn(async move {
+        match (input, tty) {
+            (true, true) => type_in(writer, keys, detach).await,
+            (true, false) => send(writer).await,
+            _ => hold(writer).await,
+        }
+    });
+    let output = async { if tty { copy(reader).await } else { unframe(reader).await } };
+    let outcome = tokio::select! {
+        outcome = output => outcome.map(|()| Ended::Streams),
+        Ok(()) = &mut detached => Ok(Ended::Detached),
+    };
     sender.abort();
     outcome
 }
@@ -25,6 +46,24 @@ pub(crate) async fn carry(connection: Hijacked, input: bool, framed: bool) -> Re
 async fn send(mut writer: WriteHalf<Hijacked>) {
     let mut input = tokio::io::stdin();
     let _ = tokio::io::copy(&mut input, &mut writer).await;
+    let _ = writer.shutdown().await;
+    hold(writer).await;
+}
+
+/// What is typed to the daemon, until the detach sequence.
+async fn type_in(mut writer: WriteHalf<Hijacked>, mut keys: Keys, detach: tokio::sync::oneshot::Sender<()>) {
+    let mut input = tokio::io::stdin();
+    let mut buffer = vec![0; 4096];
+    while let Ok(count @ 1..) = input.read(&mut buffer).await {
+        let (typed, complete) = keys.feed(&buffer[..count]);
+        if writer.write_all(&typed).await.is_err() || writer.flush().await.is_err() {
+            break;
+        }
+        if complete {
+            let _ = detach.send(());
+            return hold(writer).await;
+        }
+    }
     let _ = writer.shutdown().await;
     hold(writer).await;
 }

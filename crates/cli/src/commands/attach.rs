@@ -5,6 +5,7 @@ use wharf_api::client::escape;
 
 use super::{Outcome, run};
 use crate::connect::Target;
+use crate::detach::Keys;
 use crate::error::CliError;
 use crate::{streams, terminal};
 
@@ -33,6 +34,7 @@ impl Attach {
             return Err(CliError::new("You cannot attach to a paused container, unpause it first"));
         }
         let (tty, stdin) = (container.config.tty, container.config.open_stdin && !self.no_stdin);
+        let keys = Keys::parse(&self.detach_keys)?;
         let connection = run::attach(&client, &container.id, [stdin, true, true], &self.detach_keys).await?;
         let waiting = run::wait(&client, &container.id, "not-running").await?;
         let raw = (tty && stdin).then(terminal::Raw::enter).flatten();
@@ -41,9 +43,9 @@ impl Attach {
         } else if self.sig_proxy {
             run::forward_signals(client.clone(), container.id.clone());
         }
-        let carried = tokio::spawn(streams::carry(connection, stdin, !tty));
+        let carried = tokio::spawn(streams::carry(connection, stdin, tty, keys));
         let outcome = run::finish(carried, waiting).await;
         drop(raw);
-        outcome
+        outcome?.ok_or_else(run::detached)
     }
 }

@@ -7,6 +7,7 @@ use wharf_api::{ExecCreateRequest, ExecInspect, IdResponse};
 
 use super::{Outcome, run};
 use crate::connect::Target;
+use crate::detach::Keys;
 use crate::error::CliError;
 use crate::{streams, terminal};
 
@@ -78,14 +79,17 @@ impl Exec {
             client.bytes(hyper::Method::POST, &path, json(&start)?).await?;
             return Ok(0);
         }
+        let keys = Keys::parse(&self.detach_keys)?;
         let connection = client.hijack(&path, json(&start)?).await?;
         let raw = (self.tty && self.interactive).then(terminal::Raw::enter).flatten();
         if self.tty {
             run::follow_size(client.clone(), format!("/exec/{}/resize", created.id));
         }
-        let carried = streams::carry(connection, self.interactive, !self.tty).await;
+        let carried = streams::carry(connection, self.interactive, self.tty, keys).await;
         drop(raw);
-        carried?;
+        if carried? == streams::Ended::Detached {
+            return Err(run::detached());
+        }
         let ended: ExecInspect = client.get(&format!("/exec/{}/json", created.id)).await?;
         Ok(ended.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0))
     }

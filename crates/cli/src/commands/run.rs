@@ -10,8 +10,10 @@ use wharf_api::client::{Client, Connection, escape};
 use super::{Outcome, create};
 use crate::connect::Target;
 use crate::container_flags::{ContainerFlags, request};
+use crate::detach::Keys;
 use crate::error::{CliError, print, say};
-use crate::{filters::path, streams, terminal};
+use crate::streams::{self, Ended};
+use crate::{filters::path, terminal};
 
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
@@ -51,12 +53,13 @@ impl Run {
     }
 
     async fn foreground(&self, client: &Client, id: &str, config: &wharf_api::ContainerConfig) -> Outcome {
+        let keys = Keys::parse(&self.detach_keys)?;
         let connection = attach(client, id, [config.attach_stdin, config.attach_stdout, config.attach_stderr], &self.detach_keys).await?;
         // Registered before the start, so that even the shortest life is seen.
         let condition = if self.flags.rm { "removed" } else { "next-exit" };
         let waiting = wait(client, id, condition).await?;
         let raw = (config.tty && config.attach_stdin).then(terminal::Raw::enter).flatten();
-        let carried = tokio::spawn(streams::carry(connection, config.attach_stdin, !config.tty));
+        let carried = tokio::spawn(streams::carry(connection, config.attach_stdin, config.tty, keys));
         if let Err(error) = start(client, id).await {
             drop(raw);
             return Err(error);
@@ -68,27 +71,28 @@ impl Run {
         }
         let ended = finish(carried, waiting).await;
         drop(raw);
-        ended
+        Ok(ended?.unwrap_or(0))
     }
 }
 
-/// Waits for the streams' end and the exit code; a detached session (streams over, container running) gives 0.
-pub(super) async fn finish(carried: tokio::task::JoinHandle<Result<(), CliError>>, waiting: Waiting) -> Outcome {
+/// Waits for the streams' end and the exit code; `None` when the caller detached.
+pub(super) async fn finish(carried: tokio::task::JoinHandle<Result<Ended, CliError>>, waiting: Waiting) -> Result<Option<i32>, CliError> {
     let waited = tokio::spawn(waiting);
     let streams = carried.await.unwrap_or_else(|error| Err(CliError::new(error.to_string())));
-    streams?;
-    // The streams end with the process; only a detach leaves it running.
-    match tokio::time::timeout(std::time::Duration::from_secs(10), waited).await {
-        Ok(ended) => {
-            let ended = ended.map_err(|error| CliError::new(error.to_string()))??;
-            if let Some(error) = ended.error {
-                say(&format!("Error waiting for container: {}", error.message));
-                return Ok(125);
-            }
-            Ok(i32::try_from(ended.status_code).unwrap_or(1))
-        }
-        Err(_) => Ok(0),
+    if streams? == Ended::Detached {
+        return Ok(None);
     }
+    let ended = waited.await.map_err(|error| CliError::new(error.to_string()))??;
+    if let Some(error) = ended.error {
+        say(&format!("Error waiting for container: {}", error.message));
+        return Ok(Some(125));
+    }
+    Ok(Some(i32::try_from(ended.status_code).unwrap_or(1)))
+}
+
+/// What Docker says where a detached caller is an error.
+pub(super) fn detached() -> CliError {
+    CliError::new("read escape sequence")
 }
 
 /// A wait that the daemon has taken note of.

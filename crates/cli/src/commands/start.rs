@@ -5,6 +5,7 @@ use wharf_api::client::escape;
 
 use super::{Outcome, run};
 use crate::connect::Target;
+use crate::detach::Keys;
 use crate::error::{CliError, print, say};
 use crate::{streams, terminal};
 
@@ -48,10 +49,11 @@ impl Start {
         };
         let container: ContainerInspect = client.get(&format!("/containers/{}/json", escape(name))).await?;
         let stdin = self.interactive && container.config.open_stdin;
+        let keys = Keys::parse(&self.detach_keys)?;
         let connection = run::attach(client, &container.id, [stdin, true, true], &self.detach_keys).await?;
         let waiting = run::wait(client, &container.id, "next-exit").await?;
         let raw = (container.config.tty && stdin).then(terminal::Raw::enter).flatten();
-        let carried = tokio::spawn(streams::carry(connection, stdin, !container.config.tty));
+        let carried = tokio::spawn(streams::carry(connection, stdin, container.config.tty, keys));
         run::start(client, &container.id).await.map_err(|error| error.with_code(1))?;
         if container.config.tty {
             run::follow_size(client.clone(), format!("/containers/{}/resize", container.id));
@@ -60,6 +62,6 @@ impl Start {
         }
         let outcome = run::finish(carried, waiting).await;
         drop(raw);
-        outcome
+        Ok(outcome?.unwrap_or(0))
     }
 }
