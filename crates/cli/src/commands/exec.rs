@@ -70,7 +70,6 @@ impl Exec {
             user: self.user.clone(),
             working_dir: self.workdir.clone(),
             console_size: size.map(|(height, width)| [u32::from(height), u32::from(width)]),
-            ..ExecCreateRequest::default()
         };
         let created: IdResponse = client.post(&format!("/containers/{}/exec", escape(&self.container)), &request).await?;
         let start = serde_json::json!({ "Detach": self.detach, "Tty": self.tty, "ConsoleSize": request.console_size });

@@ -45,17 +45,17 @@ impl Execs {
 }
 
 impl Exec {
-    /// A client asks for the exit code the moment the streams end. Where the process is gone and its end was
-    /// not heard of yet, that is waited for, so that nobody takes "running" for success.
+    /// A client asks for the exit code the moment the streams end. Where the answer to the start, or the end of a
+    /// process that is gone, was not heard of yet, that is waited for, so that nobody takes "running" for success.
     async fn settle(&self) {
-        let Phase::Running { pid } = *self.phase.borrow() else { return };
-        if is_alive(pid) {
-            return;
-        }
         let mut phase = self.phase.subscribe();
-        let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended { .. }));
-        // In vain: it is shown as running, which a supervisor in trouble may mean.
-        let _ = tokio::time::timeout(LAG, ended).await;
+        let unsettled = |phase: &Phase| match *phase {
+            Phase::Starting => true,
+            Phase::Running { pid } => !is_alive(pid),
+            Phase::Created | Phase::Ended { .. } => false,
+        };
+        // In vain: it is shown as it is known, which a supervisor in trouble may mean.
+        let _ = tokio::time::timeout(LAG, phase.wait_for(|phase| !unsettled(phase))).await;
     }
 
     fn document(&self) -> ExecInspect {
