@@ -1,7 +1,7 @@
 //! Overlay mounts of any number of layers, on any kernel.
 //!
 //! `fsconfig(2)` takes at most 255 bytes a value, so layers are added one by one (`lowerdir+`, kernel
-//! 6.5). Older kernels get mount(2) with one option string of at most a page; there each directory is
+//! 6.7). Older kernels get mount(2) with one option string of at most a page; there each directory is
 //! named by the number of a descriptor, relative to `/proc/self/fd`, so that 127 layers fit. That runs in
 //! a forked child with a mount namespace of its own, which hands back a detached copy.
 
@@ -12,7 +12,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::OnceLock,
 };
 
 use rustix::{
@@ -34,8 +34,16 @@ pub(crate) struct Upper<'a> {
     pub(crate) volatile: bool,
 }
 
-/// Whether this kernel is known to lack `lowerdir+`; asked once.
-static NO_LOWERDIR_PLUS: AtomicBool = AtomicBool::new(false);
+/// Whether layers can be added one by one; asked once. Before 6.5 the kernel gathers options unseen, whatever their
+/// names are, and fails when all are there: a kernel that takes an option that does not exist knows no `lowerdir+`.
+fn has_lowerdir_plus() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let Ok(context) = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) else { return false };
+        let gathers = fsconfig_set_flag(&context, "no_such_option").is_ok();
+        !gathers && fsconfig_set_string(&context, "lowerdir+", "/").is_ok()
+    })
+}
 
 /// `lowerdir+` values are limited to 255 bytes like all others.
 const VALUE_MAX: usize = 255;
@@ -43,14 +51,8 @@ const VALUE_MAX: usize = 255;
 pub(crate) fn mount(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
     let paths = || lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|u| [u.dir, u.work]));
     let long = paths().any(|path| path.as_os_str().len() > VALUE_MAX);
-    if !long && !NO_LOWERDIR_PLUS.load(Ordering::Relaxed) {
-        match mount_modern(lower, upper) {
-            Err(Failure::NoLowerdirPlus) => NO_LOWERDIR_PLUS.store(true, Ordering::Relaxed),
-            Err(Failure::Other(error)) => return Err(explain(paths(), error)),
-            Ok(mount) => return Ok(mount),
-        }
-    }
-    mount_classic(lower, upper)
+    let mounted = if !long && has_lowerdir_plus() { mount_modern(lower, upper) } else { mount_classic(lower, upper) };
+    mounted.map_err(|error| explain(paths(), error))
 }
 
 /// A missing directory is the likeliest reason, and the kernel does not say which.
@@ -61,26 +63,12 @@ fn explain<'a>(mut paths: impl Iterator<Item = &'a Path>, error: Error) -> Error
     }
 }
 
-enum Failure {
-    NoLowerdirPlus,
-    Other(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> std::result::Result<DetachedMount, Failure> {
+fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(|| "open file system overlay")?;
     fsconfig_set_string(&context, "source", "overlay").context(|| "set source of overlay")?;
-    for (index, layer) in lower.iter().enumerate() {
-        let result = fsconfig_set_string(&context, "lowerdir+", layer);
-        if index == 0 && result == Err(Errno::INVAL) {
-            return Err(Failure::NoLowerdirPlus);
-        }
-        result.context(|| format!("add overlay layer {}", layer.display()))?;
+    for layer in lower {
+        fsconfig_set_string(&context, "lowerdir+", layer)
+            .context(|| format!("add overlay layer {}", layer.display()))?;
     }
     if let Some(upper) = upper {
         fsconfig_set_string(&context, "upperdir", upper.dir)
@@ -92,7 +80,7 @@ fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> std::result::Res
         }
     }
     fsconfig_create(&context).context(|| "create overlay")?;
-    Ok(DetachedMount::from_context(context.as_fd(), MountAttrFlags::empty()).context(|| "mount overlay")?)
+    DetachedMount::from_context(context.as_fd(), MountAttrFlags::empty()).context(|| "mount overlay")
 }
 
 /// What mount(2) takes as options, at most.
