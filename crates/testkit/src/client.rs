@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 /// The longest any client command may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// `usual`, times `WHARF_TEST_PATIENCE` where that is set: an emulated machine is many times slower.
+pub fn patience(usual: Duration) -> Duration {
+    let factor = std::env::var("WHARF_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok());
+    usual * factor.unwrap_or(1)
+}
+
 /// What a finished client command left.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -51,7 +57,8 @@ impl From<Output> for Run {
 
 /// The folder of unpacked clients (`scripts/clients.sh` fills it).
 pub fn clients() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit is two folders down");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit is two folders down");
     root.join("build/clients")
 }
 
@@ -80,7 +87,8 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Run {
     let pid = i32::try_from(child.id()).expect("a pid fits");
     let (done, watchdog_sees) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        let late = watchdog_sees.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        let late =
+            watchdog_sees.recv_timeout(patience(PATIENCE)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
         if late && let Some(pid) = rustix::process::Pid::from_raw(pid) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -90,28 +98,35 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Run {
     drop(done);
     let late = watchdog.join().expect("the watchdog does not panic");
     writer.join().expect("the writer does not panic");
-    assert!(!late, "{shown} did not end within {PATIENCE:?}: {output:?}");
+    assert!(!late, "{shown} did not end within {:?}: {output:?}", patience(PATIENCE));
     output.into()
 }
 
 /// A command with the client's environment cleared of what would point it elsewhere.
 pub fn command(program: impl AsRef<OsStr>, host: &str, config: &Path) -> Command {
     let mut command = Command::new(program);
-    for name in ["DOCKER_CONTEXT", "DOCKER_API_VERSION", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "WHARF_HOST"] {
+    for name in [
+        "DOCKER_CONTEXT",
+        "DOCKER_API_VERSION",
+        "DOCKER_TLS",
+        "DOCKER_TLS_VERIFY",
+        "DOCKER_CERT_PATH",
+        "WHARF_HOST",
+    ] {
         command.env_remove(name);
     }
     command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", config).env("DOCKER_CLI_HINTS", "false");
     command
 }
 
-/// Tries `probe` until it gives something or `patience` has passed.
-pub fn eventually<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+/// Tries `probe` until it gives something or [`patience`] with it has ended.
+pub fn eventually<T>(usual: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(found) = probe() {
             return Some(found);
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > patience(usual) {
             return None;
         }
         std::thread::sleep(Duration::from_millis(20));

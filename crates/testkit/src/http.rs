@@ -23,7 +23,8 @@ impl Reply {
     /// The body as JSON; panics when it is none.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in answer {} {:?}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in answer {} {:?}", self.status, self.text()))
     }
 
     /// The `message` of an error answer, else the text.
@@ -46,7 +47,7 @@ impl Reply {
 /// When the socket cannot be reached, the answer is no HTTP, or nothing comes for 60 s.
 pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> std::io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(crate::client::patience(Duration::from_secs(60))))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
     if let Some(body) = body {
         head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
@@ -62,7 +63,10 @@ pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -
         read?;
     }
     parse(&raw).ok_or_else(|| {
-        std::io::Error::other(format!("no HTTP answer to {method} {target}: {:?}", String::from_utf8_lossy(&raw)))
+        std::io::Error::other(format!(
+            "no HTTP answer to {method} {target}: {:?}",
+            String::from_utf8_lossy(&raw)
+        ))
     })
 }
 
