@@ -108,7 +108,8 @@ async fn stat(client: &Client, container: &str, path: &str) -> Result<Option<Pat
             let bytes = base64::engine::general_purpose::STANDARD.decode(header.as_bytes()).map_err(|error| CliError::new(error.to_string()))?;
             Ok(Some(wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))?))
         }
-        Err(ClientError::Api { status: 404, message }) if message.is_empty() => Ok(None),
+        // An answer to HEAD has no text: the parent of the destination is taken to be there.
+        Err(ClientError::Api { message, .. }) if message.is_empty() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -127,7 +128,7 @@ async fn placement(client: &Client, container: &str, path: &str, source: &Path, 
     match found {
         Some(found) if found.mode & DIRECTORY != 0 => Ok((path, if content { None } else { base() })),
         Some(_) if is_folder => Err(CliError::new("cannot copy directory")),
-        None if path.ends_with('/') && !is_folder => Err(CliError::new("destination directory does not exist")),
+        None if path.ends_with('/') && !is_folder => Err(CliError::new("no such directory")),
         _ => {
             let clean = path.trim_end_matches('/');
             let at = clean.rfind('/').unwrap_or(0);
@@ -204,7 +205,7 @@ impl Read for Source {
 fn unpack(reader: impl Read, destination: &Path, content: bool, slash: bool) -> Result<(), CliError> {
     let into = destination.is_dir();
     if slash && !into {
-        return Err(CliError::new("destination directory does not exist"));
+        return Err(CliError::new("no such directory"));
     }
     let mut archive = tar::Archive::new(reader);
     archive.set_preserve_permissions(true);
@@ -230,6 +231,9 @@ fn unpack(reader: impl Read, destination: &Path, content: bool, slash: bool) -> 
         let missing = target.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
         if missing {
             return Err(CliError::new(format!("invalid output path: directory \"{}\" does not exist", target.parent().unwrap_or(&target).display())));
+        }
+        if entry.header().entry_type().is_dir() && target == destination && target.exists() && !into {
+            return Err(CliError::new("cannot copy directory"));
         }
         if entry.header().entry_type().is_dir() && target.is_dir() {
             continue;
