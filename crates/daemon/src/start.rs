@@ -21,6 +21,9 @@ use crate::server::{self, App};
 const WORKERS: usize = 2;
 /// Threads that may sleep, at most; the engine bounds each class of work below this.
 const BLOCKING: usize = 256;
+/// When memory is given back that a start or a busy time has left.
+const AFTER_START: Duration = Duration::from_secs(1);
+const SLIMMING: Duration = Duration::from_secs(30);
 /// How long requests under way may take after the daemon was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -68,6 +71,7 @@ async fn serve(settings: Settings, arguments: &[String], level: &Level) -> Resul
         .collect();
     tracing::info!("ready after {} ms", began.elapsed().as_millis());
     notify(&format!("READY=1\nMAINPID={}", std::process::id()));
+    tokio::spawn(slim(engine.clone()));
     while let Signal::Reload = signals.next().await {
         reload::run(arguments, &engine, level).await;
     }
@@ -84,6 +88,18 @@ async fn serve(settings: Settings, arguments: &[String], level: &Level) -> Resul
     engine.close().await;
     remove_sockets(&settings);
     Ok(())
+}
+
+/// Keeps the daemon small: once after the start, then at times.
+async fn slim(engine: Arc<Engine>) {
+    let mut pause = AFTER_START;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = SLIMMING;
+        let system = engine.system.clone();
+        // What this turn could not do, the next one does.
+        let _ = tokio::task::spawn_blocking(move || system.slim()).await;
+    }
 }
 
 fn bind_all(settings: &Settings) -> Result<Vec<Listener>, String> {

@@ -6,6 +6,28 @@ pub fn give_back() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Lets go of the pages of this program's code. What is still run comes back from the page cache bit by bit;
+/// what only a start needed stays away.
+pub fn forget_code() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, end) in maps.lines().filter_map(code_of_file) {
+        let place = std::ptr::with_exposed_provenance_mut::<libc::c_void>(start);
+        // SAFETY: a private mapping of a file that was never writable, so every page equals the file's and
+        // is read again when touched; a refusal changes nothing.
+        unsafe { libc::madvise(place, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// The range of a line of `/proc/PID/maps` (proc_pid_maps(5)) that is code from a file.
+fn code_of_file(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let is_code = fields.next()? == "r-xp";
+    let inode = fields.nth(2)?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    if is_code && inode != "0" { Some((number(start)?, number(end)?)) } else { None }
+}
+
 /// The place of the first `byte` in `bytes` (`memchr(3)`, which uses the widest registers there are).
 pub fn find_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
     // SAFETY: reads only inside the live slice.
@@ -16,6 +38,20 @@ pub fn find_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forgotten_code_still_runs() {
+        forget_code();
+        assert_eq!(find_byte(b'b', b"ab"), Some(1));
+    }
+
+    #[test]
+    fn only_code_of_files_is_forgotten() {
+        let code = "004f5000-01268000 r-xp 002f4000 fe:00 10028637                           /usr/bin/wharf";
+        assert_eq!(code_of_file(code), Some((0x4f_5000, 0x126_8000)));
+        assert_eq!(code_of_file(&code.replace("r-xp", "r--p")), None);
+        assert_eq!(code_of_file("7ffd1000-7ffd3000 r-xp 00000000 00:00 0 [vdso]"), None);
+    }
 
     #[test]
     fn a_byte_is_found_where_it_is() {

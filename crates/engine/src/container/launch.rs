@@ -83,8 +83,9 @@ pub(super) fn image(record: &Record) -> Result<Option<Digest>> {
 }
 
 fn spec(containers: &Containers, record: &Record, mount: &DetachedMount) -> Result<wharf_oci::runtime::Spec> {
-    let root = mount.try_clone().map_err(|error| Error::internal(error.to_string()))?;
-    let root = Root::from_fd(root.into_fd());
+    // The mount itself: the end of a copy would wait for the kernel's grace period.
+    let root = mount.as_fd().try_clone_to_owned().map_err(|error| Error::io("copy descriptor", &error))?;
+    let root = Root::from_fd(root);
     containers.networks.check_mode(&record.host_config.network_mode)?;
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
     crate::volume::copy_up(&root, &record.mounts)?;

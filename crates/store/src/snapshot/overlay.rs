@@ -82,7 +82,8 @@ pub(super) fn probe(dir: &Path) -> Result<()> {
             lower: vec![lower],
             upper: probe.join("active/fs"),
             work: probe.join("active/work"),
-            volatile: false,
+            // Else its end syncs the whole file system.
+            volatile: true,
         };
         recipe.mount().map(drop).map_err(Error::from)
     })();
