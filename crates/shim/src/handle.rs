@@ -1,5 +1,6 @@
 //! The daemon's end of a supervisor: asks, waits for answers, passes events on.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -393,18 +394,14 @@ impl Connection {
 
     /// Passes frames on until the supervisor is gone.
     async fn read(self: Arc<Self>, events: mpsc::UnboundedSender<Event>, child: Option<PidFd>) {
-        let mut buffer = vec![0; MAX_FRAME];
         loop {
-            let received = self
-                .socket
-                .async_io(Interest::READABLE, || socket::receive_message(&self.socket, &mut buffer))
-                .await;
-            let (length, descriptors) = match received {
-                Ok((length, descriptors)) if length > 0 => (length, descriptors),
+            let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await;
+            let (frame, descriptors) = match received {
+                Ok((frame, descriptors)) if !frame.is_empty() => (frame, descriptors),
                 Ok(_) | Err(_) => break,
             };
             // Frames of a newer supervisor that this daemon does not know are passed over.
-            match serde_json::from_slice(&buffer[..length]) {
+            match serde_json::from_slice(&frame) {
                 Ok(SupervisorFrame::Answer { number, answer }) => {
                     let waiter = self.lock().as_mut().and_then(|waiting| waiting.remove(&number));
                     if let Some(waiter) = waiter {
@@ -425,6 +422,18 @@ impl Connection {
             let _reaped = tokio::task::spawn_blocking(move || child.wait()).await;
         }
     }
+}
+
+/// Receives a message through a buffer that all connections of a thread share: each of thousands would
+/// else hold one of the largest frame's size.
+fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_FRAME]);
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let (length, descriptors) = socket::receive_message(socket, buffer)?;
+        Ok((buffer[..length].to_vec(), descriptors))
+    })
 }
 
 fn launched(name: &'static str, reply: Reply) -> Result<Launched, HandleError> {

@@ -46,7 +46,7 @@ impl Connection {
         if self.broken {
             return Received::Gone;
         }
-        buffer.resize(MAX_FRAME, 0);
+        let buffer = crate::session::room(buffer, MAX_FRAME);
         let (length, descriptors) = match socket::receive_message(&self.socket, buffer) {
             Ok((0, _)) => return Received::Gone,
             Ok(received) => received,

@@ -159,10 +159,10 @@ impl Session {
 
     /// Takes what a stream has to say, into the log and to the clients.
     pub(crate) fn pump(&mut self, stream: Stream, buffer: &mut Vec<u8>, epoll: &Epoll, served: &mut Served) {
-        buffer.resize(CHUNK, 0);
+        let buffer = room(buffer, CHUNK);
         for _ in 0..TURN {
             let Some(output) = &mut self.outputs[stream.index()] else { return };
-            match rustix::io::read(&output.end, &mut buffer[..]) {
+            match rustix::io::read(&output.end, &mut *buffer) {
                 Ok(0) => return self.end_stream(stream, epoll, served),
                 Ok(length) => {
                     if length >= SMALL_PIPE && !output.grown {
@@ -264,7 +264,7 @@ impl Session {
     ) {
         let Some(index) = self.clients.iter().position(|client| client.number == number) else { return };
         self.clients[index].ready(flags, &self.log);
-        buffer.resize(CHUNK, 0);
+        let buffer = room(buffer, CHUNK);
         self.hear_client(index, buffer, &mut Vec::new(), epoll, served);
     }
 
@@ -287,7 +287,7 @@ impl Session {
 
     /// Reads what clients have to say to the process, as far as it takes it.
     pub(crate) fn hear_clients(&mut self, buffer: &mut Vec<u8>, epoll: &Epoll, served: &mut Served) {
-        buffer.resize(CHUNK, 0);
+        let buffer = room(buffer, CHUNK);
         let mut input = Vec::new();
         for index in 0..self.clients.len() {
             self.hear_client(index, buffer, &mut input, epoll, served);
@@ -450,4 +450,12 @@ pub(crate) fn watch_client(client: &mut Client, room: bool, epoll: &Epoll) -> io
     }
     client.watched = wanted;
     Ok(())
+}
+
+/// `size` bytes of a buffer. A new one comes from the kernel as zeroes that take no memory until written.
+pub(crate) fn room(buffer: &mut Vec<u8>, size: usize) -> &mut [u8] {
+    if buffer.len() < size {
+        *buffer = vec![0; size];
+    }
+    &mut buffer[..size]
 }
