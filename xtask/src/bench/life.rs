@@ -14,22 +14,31 @@ const SLEEP: &str = r#"{"Image":"busybox","Cmd":["sleep","100000"],"HostConfig":
 const CYCLES: usize = 200;
 const AT_A_TIME: usize = 8;
 
+/// What makes a container that does nothing.
+pub(super) fn sleeper() -> &'static str {
+    SLEEP
+}
+
 fn id(answer: &Answer) -> Result<String> {
     let document: Value = serde_json::from_slice(&answer.body)?;
     document["Id"].as_str().map(str::to_owned).context("the answer has no Id")
 }
 
-fn create(connection: &mut Connection, body: &str) -> Result<String> {
+pub(super) fn create(connection: &mut Connection, body: &str) -> Result<String> {
     id(&connection.ask("POST", "/containers/create", body)?)
 }
 
 /// The phases of one cycle of `true` without a network, in milliseconds: create, start, wait, remove.
-fn phases(connection: &mut Connection) -> Result<[f64; 4]> {
+pub(super) fn phases(connection: &mut Connection) -> Result<[f64; 4]> {
     let mut times = [0.0; 4];
     let begun = Instant::now();
     let container = create(connection, TRUE)?;
     times[0] = milliseconds(begun.elapsed());
-    let steps = [("POST", format!("/containers/{container}/start")), ("POST", format!("/containers/{container}/wait")), ("DELETE", format!("/containers/{container}"))];
+    let steps = [
+        ("POST", format!("/containers/{container}/start")),
+        ("POST", format!("/containers/{container}/wait")),
+        ("DELETE", format!("/containers/{container}")),
+    ];
     for (time, (method, path)) in times[1..].iter_mut().zip(&steps) {
         let begun = Instant::now();
         connection.ask(method, path, "")?;
@@ -64,7 +73,11 @@ pub(super) fn exec(engines: &[Engine], rounds: u32) -> Result<Vec<Row>> {
         connection.ask("POST", &format!("/containers/{container}/start"), "")?;
         for _ in 0..rounds {
             let begun = Instant::now();
-            let made = connection.ask("POST", &format!("/containers/{container}/exec"), r#"{"Cmd":["true"],"AttachStdout":true}"#)?;
+            let made = connection.ask(
+                "POST",
+                &format!("/containers/{container}/exec"),
+                r#"{"Cmd":["true"],"AttachStdout":true}"#,
+            )?;
             let exec = id(&made)?;
             // The attached start ends with its connection, and with the process.
             attached(engine, &format!("/exec/{exec}/start"))?;

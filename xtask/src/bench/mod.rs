@@ -7,6 +7,9 @@ mod connection;
 mod images;
 mod life;
 mod logs;
+mod opening;
+mod runtime;
+mod weight;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,12 +27,27 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement
     #[arg(short = 'n', long, default_value_t = 20)]
     rounds: u32,
-    /// Names of benches to run: cycle exec parallel list logs images (default: all but images)
+    /// Names of benches to run: cycle exec parallel list logs cpu idle runtime opening images (default: the first five)
     #[arg(short, long, value_delimiter = ',')]
     benches: Vec<String>,
     /// A docker-archive for the image benches
     #[arg(long)]
     big: Option<PathBuf>,
+    /// Containers of the idle bench
+    #[arg(long, default_value_t = 100)]
+    idle: u32,
+    /// A bare OCI runtime for the runtime bench, with the options before `run`
+    #[arg(long, default_value = "runc")]
+    runtime: String,
+    /// Its bundle: `true` without a network
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// The program whose daemon the opening bench starts
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Where that daemon's roots are made
+    #[arg(long, default_value = "/var/tmp")]
+    roots: PathBuf,
 }
 
 /// A daemon under measurement.
@@ -41,7 +59,24 @@ pub(crate) struct Engine {
 
 impl Engine {
     fn connect(&self) -> Result<Connection> {
-        Connection::open(&self.socket).with_context(|| format!("connect to {} at {}", self.name, self.socket.display()))
+        Connection::open(&self.socket)
+            .with_context(|| format!("connect to {} at {}", self.name, self.socket.display()))
+    }
+
+    /// The daemon's process: whoever listens on the socket.
+    fn pid(&self) -> Result<i32> {
+        let table = std::fs::read_dir("/proc")?;
+        let is_daemon = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let mut words = line.split('\0');
+            line.contains(&*self.socket.to_string_lossy())
+                && words.next().is_some_and(|name| !name.ends_with("xtask"))
+        };
+        let pids = table.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_daemon)
+            .min()
+            .with_context(|| format!("no process has {} in its arguments", self.socket.display()))
     }
 }
 
@@ -65,12 +100,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
         .engines
         .iter()
         .map(|text| {
-            let (name, socket) = text.split_once('=').with_context(|| format!("--engine {text}: NAME=SOCKET is wanted"))?;
+            let (name, socket) =
+                text.split_once('=').with_context(|| format!("--engine {text}: NAME=SOCKET is wanted"))?;
             Ok(Engine { name: name.into(), socket: socket.trim_start_matches("unix://").into() })
         })
         .collect::<Result<_>>()?;
     let defaults = ["cycle", "exec", "parallel", "list", "logs"];
-    let names: Vec<&str> = if arguments.benches.is_empty() { defaults.to_vec() } else { arguments.benches.iter().map(String::as_str).collect() };
+    let names: Vec<&str> = if arguments.benches.is_empty() {
+        defaults.to_vec()
+    } else {
+        arguments.benches.iter().map(String::as_str).collect()
+    };
     let mut rows = Vec::new();
     for name in names {
         rows.extend(match name {
@@ -79,7 +119,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
             "parallel" => life::parallel(&engines)?,
             "list" => life::list(&engines, arguments.rounds)?,
             "logs" => logs::logs(&engines)?,
-            "images" => images::images(&engines, arguments.big.as_deref().context("the image benches want --big FILE")?)?,
+            "cpu" => weight::cpu(&engines)?,
+            "idle" => weight::idle(&engines, arguments.idle, arguments.rounds)?,
+            "runtime" => {
+                let bundle = arguments.bundle.as_deref().context("the runtime bench wants --bundle DIR")?;
+                runtime::runtime(&engines, &arguments.runtime, bundle, arguments.rounds)?
+            }
+            "opening" => {
+                let program =
+                    arguments.program.as_deref().context("the opening bench wants --program FILE")?;
+                opening::opening(program, &arguments.roots, arguments.rounds)?
+            }
+            "images" => images::images(
+                &engines,
+                arguments.big.as_deref().context("the image benches want --big FILE")?,
+            )?,
             other => bail!("there is no bench named {other}"),
         });
     }
