@@ -88,3 +88,93 @@ fn stopping_the_daemon_stops_no_container() {
     d.launch();
     assert_eq!(d.inspect("on")["State"]["Pid"], pid);
 }
+
+/// The process id of a container's supervisor.
+fn supervisor(d: &wharf_testkit::Daemon, name: &str) -> i32 {
+    let id = d.inspect(name)["Id"].as_str().unwrap().to_owned();
+    let all = wharf_testkit::census::processes("supervisor");
+    let line = all.iter().find(|line| line.contains(&id)).expect("it has a supervisor");
+    line.split([' ', ':']).nth(1).unwrap().parse().unwrap()
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+const COUNTING: &str = "trap 'exit 9' TERM; i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 7";
+
+fn numbers(d: &wharf_testkit::Daemon, name: &str) -> Vec<u32> {
+    d.docker(&["logs", name]).stdout.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_killed_supervisor_costs_nothing() {
+    let d = daemon!();
+    if d.is_peer() {
+        return;
+    }
+    for name in ["one", "two"] {
+        d.docker(&["run", "-d", "--network", "none", "--name", name, "busybox", "sh", "-c", COUNTING]).ok();
+    }
+    let before = d.inspect("one");
+    let old = supervisor(&d, "one");
+    kill(old);
+    kill(supervisor(&d, "two"));
+    let another = wharf_testkit::client::eventually(Duration::from_secs(5), || {
+        let all = wharf_testkit::census::processes("--adopt");
+        all.iter().any(|line| line.contains(before["Id"].as_str().unwrap())).then_some(())
+    });
+    assert!(another.is_some(), "{}", d.log());
+    let after = d.inspect("one");
+    assert_eq!(after["State"]["Pid"], before["State"]["Pid"]);
+    assert_eq!(d.docker(&["exec", "one", "echo", "reached"]).ok(), "reached");
+    d.docker(&["stop", "-t", "5", "two"]).ok();
+    assert_eq!(d.inspect("two")["State"]["ExitCode"], 9, "as its new supervisor's signal made it end");
+    let after = d.until("one", |document| document["State"]["Status"] == "exited");
+    assert_eq!(after["State"]["ExitCode"], 7, "{}", after["State"]);
+    assert_eq!(after["State"]["StartedAt"], before["State"]["StartedAt"]);
+    let numbers = numbers(&d, "one");
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    assert_eq!(numbers.len(), 300, "no line is lost");
+}
+
+#[test]
+fn a_supervisor_killed_between_two_runs_is_replaced() {
+    let d = daemon!();
+    if d.is_peer() {
+        return;
+    }
+    let script = "sleep 0.1; exit 3";
+    d.docker(&["run", "-d", "--restart", "always", "--network", "none", "--name", "again", "busybox", "sh", "-c", script]).ok();
+    d.until("again", |document| {
+        document["RestartCount"].as_u64() >= Some(3) && document["State"]["Status"] == "restarting"
+    });
+    kill(supervisor(&d, "again"));
+    d.until("again", |document| document["State"]["Status"] == "running");
+    d.until("again", |document| document["State"]["Status"] == "restarting");
+    d.docker(&["stop", "-t", "0", "again"]).ok();
+}
+
+#[test]
+fn a_container_outlives_daemon_and_supervisor_and_says_so() {
+    let mut d = daemon!();
+    if d.is_peer() {
+        return;
+    }
+    d.docker(&["run", "-d", "--network", "none", "--name", "on", "busybox", "sh", "-c", "while :; do sleep 0.05; done"]).ok();
+    let before = d.inspect("on");
+    let killed = supervisor(&d, "on");
+    d.kill();
+    kill(killed);
+    d.launch();
+    let after = d.inspect("on");
+    assert_eq!(after["State"]["Status"], "running");
+    assert_eq!(after["State"]["Pid"], before["State"]["Pid"]);
+    assert_eq!(after["State"]["StartedAt"], before["State"]["StartedAt"]);
+    assert!(d.log().contains("runs on, but what it wrote meanwhile is lost"), "{}", d.log());
+    d.docker(&["kill", "on"]).ok();
+    let ended = d.until("on", |document| document["State"]["Status"] == "exited");
+    let code = ended["State"]["ExitCode"].as_i64();
+    assert!(code == Some(137) || code == Some(255), "known from Linux 6.15 on, never guessed: {code:?}");
+}

@@ -94,6 +94,12 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// Whether containers' groups are below one that carries this instance's name, and is no one else's.
+    pub(crate) fn owns_cgroup_parent(&self) -> bool {
+        let own = self.cgroup_parent.strip_prefix("wharf");
+        own.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-') == Some(&self.instance))
+    }
+
     /// Where containers' directories are.
     pub fn containers(&self) -> PathBuf {
         self.data_root.join("containers")

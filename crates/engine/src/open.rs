@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::fs::CWD;
 use rustix::mount::MountAttrFlags;
 use wharf_store::{Driver, Store};
+use wharf_sys::cgroup::Cgroup;
 use wharf_sys::mount::{Attributes, DetachedMount};
 
 use crate::config::EngineConfig;
@@ -43,6 +44,8 @@ impl Engine {
     pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
         let (config, pools) = (Arc::new(config), Pools::default());
         let settings = config.clone();
+        // Containers whose supervisor is killed become this process's children, which can say how they ended.
+        wharf_sys::pidfd::become_subreaper().map_err(|error| Error::io("become subreaper", &error))?;
         let opened = pools.run(Class::Lifecycle, move || Disk::open(&settings)).await?;
         let Disk { store, events, volumes, log, replay, executable } = opened;
         let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone()));
@@ -72,8 +75,15 @@ impl Engine {
     /// disk does.
     pub async fn close(&self) {
         let (events, containers) = (self.events.clone(), self.containers.clone());
+        let config = self.config.clone();
         let flush = move || {
             events.flush();
+            // The instance's own group goes with its last container; one that was given may be someone else's.
+            if config.owns_cgroup_parent()
+                && let Ok(parent) = Cgroup::open(&config.cgroup_parent)
+            {
+                parent.remove_unused();
+            }
             Ok(())
         };
         let flushed = tokio::join!(self.pools.run(Class::Lifecycle, flush), containers.log.settled());

@@ -4,7 +4,7 @@
 //! Nobody was told of a container that has no record, and everybody of one that has: so files without a
 //! record go, and a record without files is a container like any other.
 
-mod journal;
+pub(crate) mod journal;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use wharf_shim::protocol::{Exit, Phase, Status};
 use wharf_shim::{Events, Handle};
 use wharf_sys::cgroup::Cgroup;
+use wharf_sys::failpoint;
 use wharf_sys::time::wall_nanos;
 
 use crate::container::state::{LastRun, Running, State};
@@ -32,6 +33,7 @@ pub(crate) async fn recover(containers: &Arc<Containers>, replay: Replay) -> Res
     }
     let swept = containers.clone();
     containers.pools.run(Class::Lifecycle, move || sweep(&swept)).await?;
+    failpoint::pass("recover.swept");
     let mut all = JoinSet::new();
     for container in containers.all() {
         all.spawn(reconcile(containers.clone(), container));
@@ -44,6 +46,7 @@ pub(crate) async fn recover(containers: &Arc<Containers>, replay: Replay) -> Res
             Err(error) => tracing::error!("recover: {error}"),
         }
     }
+    failpoint::pass("recover.known");
     for todo in unfinished {
         containers.finish(todo);
     }
@@ -77,6 +80,7 @@ fn sweep(containers: &Containers) -> Result<()> {
         }
     }
     containers.store.retain_actives(|id| known.contains(id))?;
+    containers.volumes.sweep(|id| known.contains(id));
     Ok(())
 }
 
@@ -215,8 +219,12 @@ async fn replace(containers: &Arc<Containers>, container: &Arc<Container>, told:
 }
 
 fn last_run(before: &Life, told: &Told, exit: Option<Exit>) -> LastRun {
-    let known = before.state.last_run();
-    let Some(exit) = exit else { return known };
+    let mut known = before.state.last_run();
+    let Some(exit) = exit else {
+        // It may have started after the last that was written down, and be ending now.
+        known.started_at = told.started_at.max(known.started_at);
+        return known;
+    };
     LastRun {
         started_at: told.started_at.or(known.started_at),
         finished_at: Some(exit.finished_at),

@@ -302,6 +302,14 @@ impl Handle {
         self.done("stop-intended", Request::StopIntended, None).await
     }
 
+    /// Tells a supervisor that adopted its container how the first process ended, which this process reaped.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn reaped(&self, code: i32) -> Result<(), HandleError> {
+        self.done("reaped", Request::Reaped { code }, None).await
+    }
+
     /// Replaces the restart policy.
     ///
     /// # Errors
@@ -394,10 +402,16 @@ impl Connection {
 
     /// Passes frames on until the supervisor is gone.
     async fn read(self: Arc<Self>, events: mpsc::UnboundedSender<Event>, child: Option<PidFd>) {
+        let mut reset = false;
         loop {
             let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await;
             let (frame, descriptors) = match received {
                 Ok((frame, descriptors)) if !frame.is_empty() => (frame, descriptors),
+                // It ended with a request unread. The kernel says so once, ahead of its last words.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !reset => {
+                    reset = true;
+                    continue;
+                }
                 Ok(_) | Err(_) => break,
             };
             // Frames of a newer supervisor that this daemon does not know are passed over.

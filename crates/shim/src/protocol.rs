@@ -123,6 +123,9 @@ pub enum Request {
     StopIntended,
     /// The restart policy changed.
     UpdateRestart { restart: RestartPolicy },
+    /// The container's first process has ended with this code, as a shell would say it: of a supervisor that
+    /// adopted it, the process is not the child, but may be the daemon's.
+    Reaped { code: i32 },
     /// Answered by [`Answer::Status`] with descriptors.
     Status,
 }

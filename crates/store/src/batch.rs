@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wharf_oci::{DiffId, Digest, Reference};
+use wharf_sys::failpoint;
 
 use crate::blob::{self, BlobWriter, Received};
 use crate::error::{Doing, Result, at};
@@ -145,7 +146,9 @@ impl Batch {
         let blobs = self.place_blobs(pending.blobs)?;
         let store = &self.store;
         let _changing = store.change();
+        failpoint::pass("images.blobs");
         let layers = store.place_layers(pending.layers)?;
+        failpoint::pass("images.layers");
         let (images, names) = merge(store, images, names);
         let write = store.database.begin_write()?;
         for (digest, blob) in &blobs {
@@ -161,6 +164,7 @@ impl Batch {
             schema::put(&write, schema::NAMES, name, target)?;
         }
         write.commit()?;
+        failpoint::pass("images.recorded");
         let mut state = store.write();
         state.blobs.extend(blobs);
         state.layers.extend(layers);

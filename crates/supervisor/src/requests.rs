@@ -4,7 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use wharf_oci::runtime::Process;
-use wharf_shim::protocol::{Answer, Attach, Failure, FailureKind, PROTOCOL_VERSION, Phase, Request, Status};
+use wharf_shim::protocol::{
+    Answer, Attach, Failure, FailureKind, PROTOCOL_VERSION, Phase, Request, Status, Timestamp,
+};
+use wharf_sys::pidfd::Ended;
+use wharf_sys::time::wall_nanos;
 
 use crate::client::Client;
 use crate::log::Log;
@@ -44,6 +48,10 @@ impl Supervisor {
             }
             Request::UpdateRestart { restart } => {
                 self.set_restart(restart);
+                Ok(Some(Answer::Done))
+            }
+            Request::Reaped { code } => {
+                self.reaped(Some(Ended::Code(code)));
                 Ok(Some(Answer::Done))
             }
             Request::Status => return self.status(connection, number),
@@ -162,6 +170,8 @@ impl Supervisor {
     fn status(&mut self, connection: u32, number: u64) {
         let phase = match (&self.container.stage, self.life) {
             (_, Life::Over) => Phase::Ended,
+            // On its way: what it comes to is told like a start by the policy.
+            (Stage::SettingUp { .. }, Life::Created) => Phase::Restarting { until: Timestamp(wall_nanos()) },
             (Stage::Running(running), _) => {
                 Phase::Running { pid: running.pid, started_at: running.started_at }
             }
@@ -169,7 +179,7 @@ impl Supervisor {
             (Stage::Draining { ended, .. }, _) => Phase::Restarting { until: ended.at },
             (_, Life::Created) => Phase::Created,
             (_, Life::Active) => {
-                Phase::Restarting { until: wharf_shim::protocol::Timestamp(wharf_sys::time::wall_nanos()) }
+                Phase::Restarting { until: Timestamp(wall_nanos()) }
             }
         };
         let running = |exec: &Session| match (&exec.stage, &exec.exec) {

@@ -33,6 +33,10 @@ const BUFFERS_KEPT: Duration = Duration::from_millis(200);
 const REMOVAL: Duration = Duration::from_secs(2);
 /// How often it is tried.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
+/// How long whoever reaped an adopted process has to say how it ended.
+const REAPING: Duration = Duration::from_secs(2);
+/// How often the kernel is asked meanwhile.
+const REAPING_PAUSE: Duration = Duration::from_millis(10);
 /// The code of a restart that failed before the program ran, as Docker records it.
 const FAILED_RESTART: i32 = 128;
 
@@ -64,6 +68,8 @@ pub(crate) struct Supervisor {
     next_number: u32,
     pub(crate) buffer: Vec<u8>,
     buffers_until: Option<Instant>,
+    /// The adopted process has ended: until when to wait for the one who reaped it to say how.
+    reaped_until: Option<Instant>,
 }
 
 /// Where the container is in its life; what [`Stage`] cannot say.
@@ -132,6 +138,7 @@ impl Supervisor {
             next_number: 1,
             buffer: Vec::new(),
             buffers_until: None,
+            reaped_until: None,
         };
         supervisor.add_connection(control).map_err(Error::doing("watch daemon"))?;
         Ok(supervisor)
@@ -161,11 +168,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Over, and every client served; or never started, and no daemon left that could start it.
+    /// Over, and every client served; or never started, not about to, and no daemon left that could ask for it.
     fn is_finished(&self) -> bool {
         match self.life {
             Life::Over => self.leaving.is_empty(),
-            Life::Created => self.connections.is_empty(),
+            Life::Created => self.connections.is_empty() && matches!(self.container.stage, Stage::Idle),
             Life::Active | Life::Waiting { .. } => false,
         }
     }
@@ -177,7 +184,8 @@ impl Supervisor {
         };
         let sessions = self.execs.iter().chain([&self.container]).filter_map(Session::deadline);
         let leaving = self.leaving.iter().filter_map(|client| client.deadline(Some(&self.container.log)));
-        sessions.chain(leaving).chain(waiting).chain(self.buffers_until).min()
+        let reaped = self.reaped_until.map(|_| Instant::now() + REAPING_PAUSE);
+        sessions.chain(leaving).chain(waiting).chain(self.buffers_until).chain(reaped).min()
     }
 
     fn dispatch(&mut self, token: Token, flags: EventFlags) {
@@ -453,6 +461,16 @@ impl Supervisor {
             Some((_, connection, request)) => {
                 if number == 0 {
                     self.finish();
+                    if !self.connections.iter().any(|one| one.number == connection) {
+                        // Its daemon is gone: another hears of it this way.
+                        let event = Event::RestartFailed {
+                            failure: failure.clone(),
+                            restart_in_ms: None,
+                            restart_count: self.restarts.count(),
+                        };
+                        self.publish(&event);
+                        self.settle();
+                    }
                 }
                 self.answer(connection, request, Answer::Failed(failure), &[]);
             }
@@ -489,7 +507,26 @@ impl Supervisor {
     fn adopted_ended(&mut self) {
         if let Stage::Running(running) = &self.container.stage {
             let _was_watched = self.epoll.remove(&running.pidfd);
-            let how = running.pidfd.exit_info();
+            self.reaped_until = Some(Instant::now() + REAPING);
+        }
+    }
+
+    /// An adopted process is another's child: how it ended is known from 6.15 on once that one reaped it, and before
+    /// by the daemon's word, if it was the daemon's.
+    fn look_at_reaped(&mut self, until: Instant, now: Instant) {
+        let Stage::Running(running) = &self.container.stage else { return };
+        let how = running.pidfd.exit_info();
+        let hopeless = self.connections.is_empty() && running.pidfd.signal(0).is_err();
+        if how.is_some() || hopeless || now >= until {
+            self.reaped(how);
+        }
+    }
+
+    /// How the adopted process ended; `None`: nobody can know.
+    pub(crate) fn reaped(&mut self, how: Option<Ended>) {
+        if let Stage::Running(running) = &self.container.stage {
+            let _was_watched = self.epoll.remove(&running.pidfd);
+            self.reaped_until = None;
             self.process_ended(0, how, wall_nanos());
         }
     }
@@ -527,6 +564,9 @@ impl Supervisor {
             client.tick(now, Some(&self.container.log), true);
         }
         self.account(0, &std::mem::take(served));
+        if let Some(until) = self.reaped_until {
+            self.look_at_reaped(until, now);
+        }
         self.conclude_execs(now);
         if self.container.is_drained(now) && self.execs.is_empty() {
             self.conclude();
@@ -638,7 +678,10 @@ impl Supervisor {
     }
 
     /// Kills every process of the container.
-    pub(crate) fn kill_all(&self) {
+    pub(crate) fn kill_all(&mut self) {
+        if let Stage::SettingUp { signals, .. } = &mut self.container.stage {
+            signals.push(SIGKILL);
+        }
         if let Some(cgroup) = self.cgroup() {
             // What cannot be killed this way is left to the end of the pid namespace.
             let _refused = cgroup.kill_all();
@@ -718,6 +761,7 @@ pub(crate) enum Setup<'a> {
 }
 
 const SIGCHLD: i32 = 17;
+const SIGKILL: i32 = 9;
 
 fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)

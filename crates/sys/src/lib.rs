@@ -1,6 +1,7 @@
 //! Linux as owned values: the only crate with unsafe
 
 pub mod epoll;
+pub mod failpoint;
 pub mod inherit;
 pub mod memory;
 pub mod pidfd;

@@ -1,5 +1,6 @@
 //! A daemon of its own instance, with roots in a temporary folder, that leaves nothing behind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,8 @@ pub struct Daemon {
     flags: Vec<String>,
     child: Option<Child>,
     peer: Option<PathBuf>,
+    /// The descriptors it had open when it first answered.
+    descriptors: BTreeMap<String, usize>,
 }
 
 /// Starts a daemon from the `wharf` binary that cargo built for this test, with `busybox` loaded.
@@ -52,13 +55,17 @@ impl Daemon {
     pub fn start_empty(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let instance = format!("wt{}n{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let folder = tempfile::Builder::new().prefix(&format!("{instance}-")).tempdir().expect("make a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{instance}-"))
+            .tempdir()
+            .expect("make a temporary folder");
         let mut daemon = Self {
             binary: binary.into(),
             instance,
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
+            descriptors: BTreeMap::new(),
             peer: std::env::var("WHARF_TEST_PEER").ok().map(|host| host.trim_start_matches("unix://").into()),
         };
         if daemon.is_peer() {
@@ -77,7 +84,11 @@ impl Daemon {
 
     /// The same with `variables` in its environment; false when it ends, or 30 s pass, before it answers.
     pub fn try_launch(&mut self, variables: &[(&str, &str)]) -> bool {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.log")).expect("open the daemon's log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("daemon.log"))
+            .expect("open the daemon's log");
         let mut command = Command::new(&self.binary);
         command
             .args(["daemon", "--instance", &self.instance, "--config-file"])
@@ -98,11 +109,12 @@ impl Daemon {
         }
         self.child = Some(command.spawn().expect("start the daemon"));
         let answers = |daemon: &Self| daemon.get("/_ping").is_ok_and(|reply| reply.status == 200);
-        eventually(Duration::from_secs(30), || {
+        let answered = eventually(Duration::from_secs(30), || {
             let answers = answers(self);
             (answers || self.has_ended()).then_some(answers)
-        })
-        .unwrap_or(false)
+        });
+        self.descriptors = census::descriptors(self.pid());
+        answered.unwrap_or(false)
     }
 
     /// Whether the daemon's process ended without being asked by [`Self::kill`] or [`Self::stop`].
@@ -174,7 +186,8 @@ impl Daemon {
     /// A client command not yet started, for tests that hold it open. `WHARF_TEST_CLIENT` replaces `docker` here too.
     #[track_caller]
     pub fn command(&self, name: &str) -> Command {
-        let replaced = name == "docker" && std::env::var("WHARF_TEST_CLIENT").is_ok_and(|client| client == "wharf");
+        let replaced =
+            name == "docker" && std::env::var("WHARF_TEST_CLIENT").is_ok_and(|client| client == "wharf");
         let program = if replaced { self.binary.clone() } else { client::program(name) };
         client::command(program, &self.host(), self.folder.path())
     }
@@ -183,7 +196,12 @@ impl Daemon {
     ///
     /// # Errors
     /// When the daemon does not answer.
-    pub fn request(&self, method: &str, target: &str, body: Option<&serde_json::Value>) -> std::io::Result<Reply> {
+    pub fn request(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&serde_json::Value>,
+    ) -> std::io::Result<Reply> {
         let body = body.map(serde_json::Value::to_string);
         http::request(&self.socket(), method, target, body.as_deref().map(str::as_bytes))
     }
@@ -211,8 +229,10 @@ impl Daemon {
     /// Waits until `inspect` satisfies `test`; panics with the last document otherwise.
     #[track_caller]
     pub fn until(&self, container: &str, test: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        eventually(Duration::from_secs(20), || Some(self.inspect(container)).filter(|document| test(document)))
-            .unwrap_or_else(|| panic!("still not so: {:#}\n{}", self.inspect(container)["State"], self.log()))
+        eventually(Duration::from_secs(20), || {
+            Some(self.inspect(container)).filter(|document| test(document))
+        })
+        .unwrap_or_else(|| panic!("still not so: {:#}\n{}", self.inspect(container)["State"], self.log()))
     }
 
     /// `kill -9` of the daemon alone.
@@ -245,6 +265,23 @@ impl Daemon {
         }
     }
 
+    /// What a daemon without containers still holds: files of theirs, and descriptors it did not have at first.
+    fn held(&self) -> Vec<String> {
+        let look = || {
+            let none = BTreeSet::new();
+            let mut held = census::stray_files(&self.path("data"), &self.path("run"), &none, &none);
+            for (kind, count) in census::descriptors(self.pid()) {
+                let before = self.descriptors.get(&kind).copied().unwrap_or(0);
+                if count > before {
+                    held.push(format!("descriptors: {kind}: {count}, at first {before}"));
+                }
+            }
+            held
+        };
+        eventually(Duration::from_secs(5), || Some(()).filter(|()| look().is_empty()));
+        look()
+    }
+
     /// What is left of the instance's kernel objects once the daemon is stopped; waits a little, since the
     /// kernel and background removal take their time.
     fn settled_leftovers(instance: &str, folder: &Path) -> Vec<String> {
@@ -268,13 +305,18 @@ impl Drop for Daemon {
             self.launch();
         }
         self.remove_containers();
+        let mut left = self.held();
         self.stop();
-        let left = Self::settled_leftovers(&self.instance, self.folder.path());
+        left.extend(Self::settled_leftovers(&self.instance, self.folder.path()));
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            std::io::Write::write_all(&mut std::io::stderr(), format!("daemon's log ends:\n{}\n", tail.join("\n")).as_bytes()).ok();
+            std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("daemon's log ends:\n{}\n", tail.join("\n")).as_bytes(),
+            )
+            .ok();
         } else {
             assert!(left.is_empty(), "left behind by {}: {left:#?}", self.instance);
         }

@@ -7,6 +7,7 @@ use wharf_api::{ContainerConfig, CreateRequest, CreateResponse, HostConfig};
 use wharf_oci::platform::Platform;
 use wharf_shim::protocol::Timestamp;
 use wharf_store::Image;
+use wharf_sys::failpoint;
 use wharf_sys::time::wall_nanos;
 
 use super::record::{Life, Record};
@@ -39,6 +40,7 @@ impl Containers {
         let containers = self.clone();
         let settle = move || containers.with_mounts(draft, warnings);
         let (record, warnings) = self.pools.run(Class::Lifecycle, settle).await?;
+        failpoint::pass("create.mounts");
         let (record, life) = (Arc::new(record), Life::default());
         let (containers, made) = (self.clone(), record.clone());
         let entry = whole(&record, &life);
@@ -50,6 +52,7 @@ impl Containers {
             self.undo_create(&record).await;
             return Err(error);
         }
+        failpoint::pass("create.logged");
         self.index.insert(Container::new(record.clone(), life));
         name.keep();
         self.emit(&record, "create", &[]);
@@ -131,6 +134,7 @@ impl Containers {
 
     fn make_files(&self, record: &Record) -> Result<()> {
         launch::make_bundle(self, &record.id)?;
+        failpoint::pass("create.bundle");
         Ok(self.store.create_active(&record.id, launch::image(record)?.as_ref())?)
     }
 

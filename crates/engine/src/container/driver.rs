@@ -200,7 +200,9 @@ impl Driver {
     async fn heard(&mut self, event: Option<Event>) {
         match event {
             Some(Event::Started { pid, started_at, restart_count }) => {
-                self.restarted(pid, started_at, restart_count);
+                if self.restarted(pid, started_at, restart_count) {
+                    self.keep().await;
+                }
             }
             Some(Event::Exited { exit, restart_in_ms, restart_count }) => {
                 self.ended(exit, restart_in_ms.is_some(), restart_count, String::new()).await;

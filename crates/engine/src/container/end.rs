@@ -1,6 +1,7 @@
 //! What follows from what a supervisor says: starts by the policy, ends, losses.
 
 use wharf_shim::protocol::{Exit, Failure, Timestamp};
+use wharf_sys::failpoint;
 use wharf_sys::time::wall_nanos;
 
 use super::Happening;
@@ -11,15 +12,17 @@ use super::state::{LastRun, Running, State};
 use super::wait::Milestone;
 use crate::error::Result;
 use crate::events::Kind;
+use crate::pools::Class;
+use crate::recover::journal::{self, Told};
 
 const NANOS: i64 = 1_000_000_000;
 
 impl Driver {
-    /// The policy started the process again.
-    pub(super) fn restarted(&mut self, pid: i32, started_at: Timestamp, restart_count: u32) {
+    /// The policy started the process again. False: that start is known.
+    pub(super) fn restarted(&mut self, pid: i32, started_at: Timestamp, restart_count: u32) -> bool {
         let mut life = self.life();
         if life.state.process().is_some_and(|running| running.pid == pid) {
-            return;
+            return false;
         }
         life.state = State::Running(Running { pid, started_at });
         (life.restart_count, life.oom) = (restart_count, false);
@@ -27,6 +30,16 @@ impl Driver {
         self.set(life);
         self.emit("start", &[]);
         self.tell(Happening::Started);
+        true
+    }
+
+    /// Copies what the supervisor holds now, after a start that nobody here had asked for.
+    pub(super) async fn keep(&mut self) {
+        let Some(handle) = self.container.handle() else { return };
+        match handle.status().await {
+            Ok((_, kept)) => self.kept = kept,
+            Err(error) => tracing::warn!("container {}: {error}", self.container.id()),
+        }
     }
 
     /// The process ended. `again`: the policy will start another.
@@ -35,6 +48,7 @@ impl Driver {
         if !life.state.is_active() {
             return;
         }
+        failpoint::pass("end.heard");
         let error = if exit.code.is_none() && error.is_empty() { UNKNOWN.to_owned() } else { error };
         let run = LastRun {
             started_at: life.state.last_run().started_at,
@@ -64,6 +78,7 @@ impl Driver {
         }
         self.emit("die", &[("exitCode", &code.to_string()), ("execDuration", &seconds.to_string())]);
         self.tell(Happening::Ended);
+        failpoint::pass("end.logged");
         self.reached(Milestone::Ended);
         if !again {
             self.settle().await;
@@ -94,6 +109,22 @@ impl Driver {
             return self.let_go();
         }
         tracing::warn!("container {}: its supervisor was killed", self.container.id());
+        let life = self.life();
+        let bundle = self.containers.config.bundle(self.container.id());
+        let told = self.containers.pools.run(Class::Lifecycle, move || Ok(journal::read(&bundle))).await;
+        if let Ok(Told { running: None, exit: Some(exit), restarts, .. }) = told
+            && exit.finished_at > life.state.last_run().started_at.unwrap_or(exit.finished_at)
+        {
+            // It saw the end, and nothing after it.
+            self.ended(exit, false, life.restart_count, String::new()).await;
+            if restarts
+                && !life.stopped_by_hand
+                && let Err(error) = self.start().await
+            {
+                tracing::warn!("container {}: {error}", self.container.id());
+            }
+            return;
+        }
         if let Err(error) = self.replace_supervisor().await {
             tracing::warn!("container {}: {error}", self.container.id());
             let exit = Exit { code: None, oom_killed: false, finished_at: Timestamp(wall_nanos()) };

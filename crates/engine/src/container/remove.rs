@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use wharf_sys::failpoint;
+
 use super::spec::points::Kind;
 use super::driver::{After, Driver, Reply, Verb, answer};
 use super::record::Life;
@@ -25,6 +27,7 @@ impl Containers {
     pub(crate) fn discard(&self, id: &str) -> Result<()> {
         let failed = |error: &dyn std::fmt::Display| Error::internal(format!("remove container {id}: {error}"));
         self.store.remove(id).map_err(|error| failed(&error))?;
+        failpoint::pass("remove.snapshot");
         let bundle = self.config.bundle(id);
         match std::fs::remove_dir_all(&bundle) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -60,9 +63,18 @@ impl Driver {
             record: record.clone(),
             life: Life { state: State::Removing(run.clone()), ..life.clone() },
         });
+        if !volumes && record.mounts.iter().any(|point| point.anonymous) {
+            let (containers, kept) = (self.containers.clone(), record.clone());
+            let disown = move || containers.volumes.disown(&kept.mounts);
+            if let Err(error) = self.containers.pools.run(Class::Lifecycle, disown).await {
+                self.container.publish(super::View { record, life });
+                return Err(error);
+            }
+        }
         // The log first: what a crash leaves behind without a record is swept. It is not waited for the disk:
         // a power cut within the second brings a removed container back, stopped, which loses nothing.
         let gone = self.containers.log.written(&Note::Removed { id: &record.id }).await;
+        failpoint::pass("remove.logged");
         let (containers, id) = (self.containers.clone(), record.id.clone());
         let discarded = match gone {
             Ok(()) => self.containers.pools.run(Class::Lifecycle, move || containers.discard(&id)).await,
@@ -75,6 +87,7 @@ impl Driver {
             self.container.publish(super::View { record, life });
             return Err(error);
         }
+        failpoint::pass("remove.discarded");
         let (containers, gone) = (self.containers.clone(), record.clone());
         let release = move || containers.volumes.release(&gone.id, &gone.mounts, volumes).map(drop);
         if record.mounts.iter().any(|point| point.kind == Kind::Volume)

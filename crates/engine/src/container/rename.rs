@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use wharf_sys::failpoint;
+
 use super::driver::{Driver, Verb};
 use super::{Containers, whole};
 use crate::error::{Error, Result};
@@ -32,6 +34,7 @@ impl Driver {
             self.containers.index.release(&record.name, &record.id);
             return Err(error);
         }
+        failpoint::pass("rename.logged");
         self.containers.index.release(&old, &record.id);
         self.set_record(record);
         self.emit("rename", &[("oldName", &format!("/{old}"))]);

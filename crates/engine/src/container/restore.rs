@@ -1,12 +1,14 @@
 //! Putting a container back as a recovering engine finds it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use wharf_shim::handle::CONFIG_FILE;
 use wharf_shim::protocol::{Event, SupervisorConfig};
 use wharf_shim::{Descriptors, Events, Handle};
+use wharf_sys::pidfd::PidFd;
 
 use super::driver::{Order, Verb};
 use super::record::{Life, Record, View};
@@ -75,6 +77,9 @@ impl Containers {
         let (handle, heard, kept) = self.pools.run(Class::Lifecycle, adopt).await?;
         let said = handle.hello().await;
         said.map_err(|error| Error::internal(format!("adopt container: {error}")))?;
+        if let Some(Ok(orphan)) = kept.pidfd.as_ref().map(OwnedFd::try_clone) {
+            tokio::spawn(reap(PidFd::from(orphan), handle.clone()));
+        }
         Ok((handle, heard, kept))
     }
 
@@ -92,5 +97,22 @@ impl Containers {
                 tracing::warn!("container {id}: {error}");
             }
         });
+    }
+}
+
+/// Waits for the end of a process whose supervisor was killed, and tells the new one of it. Where the process was
+/// found by a later daemon, it is another's child and there is nothing to tell.
+async fn reap(orphan: PidFd, handle: Handle) {
+    let Ok(mut ends) = signal(SignalKind::child()) else { return };
+    let ended = loop {
+        match orphan.try_wait() {
+            Ok(Some(ended)) => break ended,
+            Ok(None) => drop(ends.recv().await),
+            Err(_) => return,
+        }
+    };
+    if let Err(error) = handle.reaped(ended.shell_code()).await {
+        // From Linux 6.15 on it can see for itself, and has perhaps done so.
+        tracing::debug!("{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wharf_shim::protocol::{Attach, Failure, FailureKind};
 use wharf_shim::{Handle, HandleError};
+use wharf_sys::failpoint;
 
 use super::driver::{Driver, Verb};
 use super::record::Life;
@@ -31,6 +32,7 @@ impl Driver {
             Ok(running) => {
                 let state = State::Running(running);
                 self.set(Life { state, restart_count: 0, stopped_by_hand: false, oom: false });
+                failpoint::pass("start.logged");
                 self.emit("start", &[]);
                 self.tell(Happening::Started);
                 Ok(())
@@ -43,6 +45,7 @@ impl Driver {
         let (containers, record) = (self.containers.clone(), self.record());
         let prepare = move || launch::prepare(&containers, &record);
         let (handle, heard) = self.containers.pools.run(Class::Lifecycle, prepare).await?;
+        failpoint::pass("start.supervised");
         self.mounted();
         self.networks("connect");
         let waiting = self.container.connect(handle.clone());
@@ -56,6 +59,7 @@ impl Driver {
         };
         // One binary, one version: the answer to the greeting need not be waited for.
         let (_, launched) = tokio::join!(handle.hello(), begin);
+        failpoint::pass("start.launched");
         let launched = launched?;
         self.heard = Some(heard);
         self.kept = launched.descriptors;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wharf_sys::signal;
+use wharf_sys::{failpoint, signal};
 
 use super::Containers;
 use super::driver::{After, Driver, Grace, KERNEL_PATIENCE, Verb, answer};
@@ -79,6 +79,7 @@ impl Driver {
         let handle = self.container.handle().ok_or_else(|| Error::internal("the container's supervisor is gone"))?;
         if last {
             handle.stop_intended().await.map_err(talk)?;
+            failpoint::pass("stop.intended");
         }
         let state = self.life().state;
         if matches!(state, State::Restarting(_)) {

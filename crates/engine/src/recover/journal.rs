@@ -9,24 +9,24 @@ use crate::container::state::{Running, State};
 
 /// The end of a journal, folded.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The last start, if no end followed it.
-    pub(super) running: Option<Running>,
+    pub(crate) running: Option<Running>,
     /// When the last run that ended began.
-    pub(super) started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     /// The last end.
-    pub(super) exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
     /// Why the last start by the policy failed.
-    pub(super) error: String,
+    pub(crate) error: String,
     /// The policy was about to start it again.
-    pub(super) restarts: bool,
-    pub(super) restart_count: Option<u32>,
+    pub(crate) restarts: bool,
+    pub(crate) restart_count: Option<u32>,
     /// Everything, oldest first.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 /// Reads the journal in `bundle`; one that is not there says nothing.
-pub(super) fn read(bundle: &Path) -> Told {
+pub(crate) fn read(bundle: &Path) -> Told {
     let text = std::fs::read(bundle.join("journal")).unwrap_or_default();
     let mut told = Told::default();
     for line in text.split(|byte| *byte == b'\n') {
@@ -64,7 +64,7 @@ impl Told {
     }
 
     /// Whether it tells more than `state` knows.
-    pub(super) fn is_news(&self, state: &State) -> bool {
+    pub(crate) fn is_news(&self, state: &State) -> bool {
         let known = state.last_run();
         self.running.is_some() || self.exit.is_some_and(|exit| Some(exit.finished_at) > known.finished_at)
     }

@@ -148,6 +148,7 @@ pub(super) fn rewrite(path: &Path) -> Result<(File, u64)> {
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
     drop(file);
+    wharf_sys::failpoint::pass("log.rewritten");
     fs::rename(&fresh, path).map_err(failed)?;
     sync_parent(path).map_err(failed)?;
     let file = OpenOptions::new().append(true).open(path).map_err(failed)?;

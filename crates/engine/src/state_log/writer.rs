@@ -128,6 +128,7 @@ impl Thread {
         }
         let overdue = self.unsynced.is_some_and(|since| since.elapsed() >= LAZY);
         if !waiting.is_empty() || overdue {
+            wharf_sys::failpoint::pass("log.written");
             let done = written.and_then(|()| self.sync());
             waiting.into_iter().for_each(|waiter| drop(waiter.send(done.clone())));
         }

@@ -17,6 +17,9 @@ pub(super) struct Stored {
     pub(super) created: i64,
     pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) options: Option<BTreeMap<String, String>>,
+    /// The container it was made for and is to go with, if nobody says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
 }
 
 const DOCUMENT: &str = "volume.json";

@@ -98,11 +98,58 @@ impl Volumes {
         self.make_or_find(ask).map(|(volume, _)| volume)
     }
 
+    /// As [`Self::make`], for container `owner` alone: should a crash part the two, the volume goes too.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn make_for(&self, ask: &VolumeCreateRequest, owner: &str) -> Result<Volume> {
+        self.make_owned(ask, Some(owner)).map(|(volume, _)| volume)
+    }
+
+    /// The volumes at `points` stay when their container goes.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn disown(&self, points: &[Point]) -> Result<()> {
+        let _changing = lock(&self.changing);
+        for point in points.iter().filter(|point| point.kind == Kind::Volume) {
+            let stored = lock(&self.state).volumes.get(&point.name).cloned();
+            if let Some(stored) = stored.filter(|stored| stored.owner.is_some()) {
+                let stored = Stored { owner: None, ..stored };
+                disk::make(&self.data_root, &point.name, &stored)?;
+                lock(&self.state).volumes.insert(point.name.clone(), stored);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes volumes whose containers a crash kept from being made, or from taking them along; `known` are those
+    /// that are there, and have told what they use.
+    pub fn sweep(&self, known: impl Fn(&str) -> bool) {
+        let orphan = |stored: &Stored| stored.owner.as_deref().is_some_and(|owner| !known(owner));
+        let state = lock(&self.state);
+        let orphans = state.volumes.iter().filter(|(_, stored)| orphan(stored)).map(|(name, _)| name.clone());
+        let orphans: Vec<String> = orphans.collect();
+        drop(state);
+        for name in orphans {
+            match self.remove(&name, true) {
+                Ok(()) => tracing::info!("volume {name} belonged to a container that is gone: swept"),
+                // Another container took it over with --volumes-from.
+                Err(error) if error.kind() == crate::ErrorKind::Conflict => {}
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+    }
+
     /// As [`Self::make`], saying also whether it was made now.
     ///
     /// # Errors
     /// As [`Self::make`].
     pub fn make_or_find(&self, ask: &VolumeCreateRequest) -> Result<(Volume, bool)> {
+        self.make_owned(ask, None)
+    }
+
+    fn make_owned(&self, ask: &VolumeCreateRequest, owner: Option<&str>) -> Result<(Volume, bool)> {
         if ask.cluster_volume_spec.is_some() {
             let why = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect \
                        this node to swarm and try again.";
@@ -130,7 +177,7 @@ impl Volumes {
         options::check(options.as_ref().unwrap_or(&BTreeMap::new()))
             .map_err(|error| error.context(&doing))?;
         let created = jiff::Timestamp::now().as_second();
-        let stored = Stored { created, labels, options };
+        let stored = Stored { created, labels, options, owner: owner.map(str::to_owned) };
         disk::make(&self.data_root, &name, &stored)?;
         lock(&self.state).volumes.insert(name.clone(), stored.clone());
         self.tell("create", &name, ("driver", "local".to_owned()));

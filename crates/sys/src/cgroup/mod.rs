@@ -282,6 +282,14 @@ impl Cgroup {
         }
     }
 
+    /// Removes it from every hierarchy where nobody is in it and nothing below it; elsewhere it stays.
+    pub fn remove_unused(&self) {
+        for dir in self.directories() {
+            // The kernel knows best whether it is in use.
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+
     /// Its directories in the version 1 hierarchies, in the layout's order.
     pub fn v1_directories(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|hierarchy| hierarchy.dir.as_path())

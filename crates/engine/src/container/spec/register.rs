@@ -118,11 +118,12 @@ fn labelled(ask: &Register<'_>, point: Point, request: Option<&Mount>) -> Result
 fn make_volume(ask: &Register<'_>, mut point: Point, request: Option<&Mount>) -> Result<Point> {
     let options = request.and_then(|mount| mount.volume_options.as_ref());
     let mut labels = options.and_then(|options| options.labels.clone());
-    if point.name.is_empty() {
+    let unnamed = point.name.is_empty();
+    if unnamed {
         point.name = random_name();
         labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
     }
-    let volume = ask.volumes.make(&VolumeCreateRequest {
+    let request = VolumeCreateRequest {
         name: point.name.clone(),
         driver: point.driver.clone(),
         labels,
@@ -130,7 +131,9 @@ fn make_volume(ask: &Register<'_>, mut point: Point, request: Option<&Mount>) ->
             .and_then(|options| options.driver_config.as_ref())
             .and_then(|driver| driver.options.clone()),
         cluster_volume_spec: None,
-    })?;
+    };
+    let made = if unnamed { ask.volumes.make_for(&request, ask.id) } else { ask.volumes.make(&request) };
+    let volume = made?;
     // Taken at once, so that a prune does not take the volume before the container is there.
     ask.volumes.reference(&volume.name, ask.id)?;
     point.name = volume.name;
