@@ -237,7 +237,8 @@ fn end(socket: &Path, model: &mut Model, how: &str) {
     match model.ask(socket, "POST", &format!("/containers/{}/{how}", model.key()), None) {
         Outcome::Answered(204, _) => (model.stopped, model.disturbed) = (Known::Yes, true),
         Outcome::Unknown => (model.stopped, model.disturbed) = (Known::Maybe, true),
-        _ => {}
+        Outcome::Answered(304 | 404 | 409, _) | Outcome::Unheard => {}
+        Outcome::Answered(status, document) => panic!("{how}: {status} {document} {model:#?}"),
     }
 }
 

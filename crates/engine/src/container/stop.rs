@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wharf_shim::HandleError;
+use wharf_shim::protocol::FailureKind;
 use wharf_sys::{failpoint, signal};
 
 use super::Containers;
@@ -75,10 +77,15 @@ impl Driver {
 
     /// Sends a signal to the process, thawing it where it must see it. `last`: the restart policy rests then.
     pub(super) async fn send(&mut self, signal: i32, last: bool) -> Result<()> {
-        let talk = |error: wharf_shim::HandleError| Error::internal(error.to_string());
+        // Whoever has ended meanwhile has said so, or is found to have been killed: both come as events.
+        let told = |result: std::result::Result<(), HandleError>| match result {
+            Err(HandleError::Gone { .. } | HandleError::Wire(_)) => Ok(()),
+            Err(HandleError::Failed(failure)) if last && failure.kind == FailureKind::Conflict => Ok(()),
+            other => other.map_err(|error| Error::internal(error.to_string())),
+        };
         let handle = self.container.handle().ok_or_else(|| Error::internal("the container's supervisor is gone"))?;
         if last {
-            handle.stop_intended().await.map_err(talk)?;
+            told(handle.stop_intended().await)?;
             failpoint::pass("stop.intended");
         }
         let state = self.life().state;
@@ -87,9 +94,9 @@ impl Driver {
         }
         let number = signal.to_string();
         if signal == SIGKILL {
-            handle.kill_all().await.map_err(talk)?;
+            told(handle.kill_all().await)?;
         } else {
-            handle.signal(None, signal).await.map_err(talk)?;
+            told(handle.signal(None, signal).await)?;
         }
         self.emit("kill", &[("signal", &number)]);
         if last && matches!(state, State::Paused(_)) {
