@@ -165,14 +165,18 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Lets all processes run again.
+    /// Lets all processes run again. A group that has gone holds none: version 2 lets a frozen process be killed.
     ///
     /// # Errors
     /// What the kernel refused.
     pub fn thaw(&self) -> Result<()> {
-        match self.controller("freezer") {
+        let written = match self.controller("freezer") {
             Some(dir) => files::write(&dir.join("freezer.state"), "THAWED"),
             None => files::write(&self.unified()?.join("cgroup.freeze"), "0"),
+        };
+        match written {
+            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NODEV) && !self.exists() => Ok(()),
+            result => result,
         }
     }
 

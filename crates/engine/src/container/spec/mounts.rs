@@ -36,11 +36,19 @@ pub(super) fn mounts(ask: &Build<'_>, files: &Files, linux: &mut Linux) -> Resul
     mounts.retain(|mount| !taken.contains(&mount.destination));
     if wants_init(ask.engine, ask.host) {
         let options = ["bind", "ro"].map(str::to_owned).to_vec();
-        mounts.push(new(INIT_PATH, "bind", &ask.engine.executable.to_string_lossy(), options));
+        mounts.push(new(INIT_PATH, "bind", &init_source(ask).to_string_lossy(), options));
     }
     adjust(ask.host, &mut mounts)?;
     mounts.extend(given);
     Ok(mounts)
+}
+
+/// The executable's path on the host. The supervisor's own `/proc/self/exe` lies on a mount without a place, which
+/// kernels before 6.15 cannot copy.
+fn init_source(ask: &Build<'_>) -> std::path::PathBuf {
+    let path =
+        std::fs::read_link(&ask.engine.executable).ok().filter(|path| path.is_absolute() && path.exists());
+    path.unwrap_or_else(|| ask.engine.executable.clone())
 }
 
 fn new(destination: &str, kind: &str, source: &str, options: Vec<String>) -> Mount {
