@@ -35,7 +35,9 @@ fn no_endpoint_is_missing() {
         let (method, path) = line.split_once(' ').unwrap();
         for prefix in ["", "/v1.24", "/v1.41", "/v1.51"] {
             let body = matches!(method, "POST" | "PUT").then(|| json!({}));
-            let reply = d.request(method, &format!("{prefix}{path}"), body.as_ref()).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let reply = d
+                .request(method, &format!("{prefix}{path}"), body.as_ref())
+                .unwrap_or_else(|error| panic!("{line}: {error}"));
             let message = reply.message();
             if message.contains("page not found") || (reply.status == 500 && !d.is_peer()) {
                 wrong.push(format!("{line} ({prefix}): {} {message}", reply.status));
@@ -58,7 +60,12 @@ fn negotiation_and_headers() {
     let d = daemon!();
     let reply = d.get("/_ping").unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "OK"));
-    for (name, value) in [("ostype", "linux"), ("docker-experimental", "false"), ("cache-control", "no-cache, no-store, must-revalidate"), ("pragma", "no-cache")] {
+    for (name, value) in [
+        ("ostype", "linux"),
+        ("docker-experimental", "false"),
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("pragma", "no-cache"),
+    ] {
         assert_eq!(reply.header(name), Some(value), "{name}");
     }
     let newest = reply.header("api-version").unwrap().to_owned();
@@ -66,13 +73,22 @@ fn negotiation_and_headers() {
     let head = d.request("HEAD", "/_ping", None).unwrap();
     assert_eq!((head.status, head.header("content-length")), (200, Some("0")));
     let reply = d.get("/v1.99/info").unwrap();
-    assert_eq!((reply.status, reply.message()), (400, format!("client version 1.99 is too new. Maximum supported API version is {newest}")));
+    assert_eq!(
+        (reply.status, reply.message()),
+        (400, format!("client version 1.99 is too new. Maximum supported API version is {newest}"))
+    );
     let reply = d.get("/v1.10/info").unwrap();
     assert_eq!(reply.status, 400);
-    assert!(reply.message().starts_with("client version 1.10 is too old. Minimum supported API version is "), "{}", reply.message());
+    assert!(
+        reply.message().starts_with("client version 1.10 is too old. Minimum supported API version is "),
+        "{}",
+        reply.message()
+    );
     let version = d.get("/version").unwrap().json();
     assert_eq!(version["ApiVersion"], newest.as_str());
-    for key in ["Version", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "KernelVersion", "BuildTime"] {
+    for key in
+        ["Version", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "KernelVersion", "BuildTime"]
+    {
         assert!(version[key].is_string(), "{key}");
     }
     assert!(version["Components"].as_array().is_some_and(|list| !list.is_empty()));
@@ -84,7 +100,9 @@ fn bodies_are_read_as_go_reads_them() {
     let reply = d.post("/containers/create?name=lower", &json!({ "image": "busybox", "hostconfig": { "networkmode": "none", "memory": 67108864 }, "Unknown": 1 }));
     assert_eq!(reply.status, 201, "{}", reply.text());
     assert_eq!(d.inspect("lower")["HostConfig"]["Memory"], 67108864);
-    let reply = http::request(&d.socket(), "POST", "/containers/create", Some(b"{\"Image\":\"busybox\"} trailing")).unwrap();
+    let reply =
+        http::request(&d.socket(), "POST", "/containers/create", Some(b"{\"Image\":\"busybox\"} trailing"))
+            .unwrap();
     assert_eq!(reply.status, 400, "{}", reply.text());
     let reply = http::request(&d.socket(), "POST", "/containers/create", Some(b"{not json")).unwrap();
     assert_eq!(reply.status, 400);
@@ -113,14 +131,29 @@ fn info_and_disk_use() {
 #[test]
 fn stats_and_top() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "busy", "busybox", "sh", "-c", "while :; do :; done"]).ok();
-    let line = d.docker(&["stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.PIDs}}", "busy"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "busy",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do :; done",
+    ])
+    .ok();
+    let line =
+        d.docker(&["stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.PIDs}}", "busy"]).ok();
     let words: Vec<&str> = line.split(' ').collect();
     assert_eq!((words[0], words[2]), ("busy", "1"));
     let share: f64 = words[1].trim_end_matches('%').parse().unwrap();
     assert!(share > 5.0 && share < 250.0, "{line}");
     let one = d.get("/containers/busy/stats?stream=0&one-shot=1").unwrap().json();
-    assert!(one["memory_stats"]["usage"].as_i64() > Some(0) && one["cpu_stats"]["online_cpus"].as_i64() > Some(0));
+    assert!(
+        one["memory_stats"]["usage"].as_i64() > Some(0) && one["cpu_stats"]["online_cpus"].as_i64() > Some(0)
+    );
     let top = d.docker(&["top", "busy"]).ok();
     assert!(top.starts_with("UID ") && top.contains("while :"), "{top}");
     assert!(d.docker(&["top", "busy", "-o", "pid,args"]).ok().starts_with("PID "));

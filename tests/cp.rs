@@ -45,7 +45,10 @@ fn copies(running: bool) {
     cp("box:/src/inside", &out("back")).ok();
     cp("box:/src/sub/in", &out("back2")).ok();
     cp("box:/newdir/sub/deep", &out("back3")).ok();
-    assert_eq!((read("back").as_str(), read("back2").as_str(), read("back3").as_str()), ("inward", "inward", "two\n"));
+    assert_eq!(
+        (read("back").as_str(), read("back2").as_str(), read("back3").as_str()),
+        ("inward", "inward", "two\n")
+    );
 
     cp("box:/nosuch", &out("x")).fails(1, "Could not find the file /nosuch in container box");
     cp(&out("in"), "box:/no/such/dir/file").fails(1, "Could not find the file /no/such/dir in container box");
@@ -78,22 +81,62 @@ fn diff_tells_what_changed() {
 #[test]
 fn export_is_the_whole_tree() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "exported", "busybox", "sh", "-c", "echo hello > /greeting; rm /etc/group"]).ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "exported",
+        "busybox",
+        "sh",
+        "-c",
+        "echo hello > /greeting; rm /etc/group",
+    ])
+    .ok();
     let path = d.path("export.tar");
     d.docker(&["export", "-o", path.to_str().unwrap(), "exported"]).ok();
     let list = std::process::Command::new("tar").arg("tf").arg(&path).output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
-    assert!(list.lines().any(|line| line == "greeting") && list.lines().any(|line| line == "bin/busybox"), "{list}");
+    assert!(
+        list.lines().any(|line| line == "greeting") && list.lines().any(|line| line == "bin/busybox"),
+        "{list}"
+    );
     assert!(!list.lines().any(|line| line == "etc/group"));
     d.docker(&["import", path.to_str().unwrap(), "again:1"]).ok();
-    assert_eq!(d.docker(&["run", "--rm", "--network", "none", "again:1", "/bin/cat", "/greeting"]).ok(), "hello");
+    assert_eq!(
+        d.docker(&["run", "--rm", "--network", "none", "again:1", "/bin/cat", "/greeting"]).ok(),
+        "hello"
+    );
 }
 
 #[test]
 fn commit_makes_an_image() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "worked", "busybox", "sh", "-c", "echo result > /result; rm /etc/group"]).ok();
-    let id = d.docker(&["commit", "-m", "message", "-a", "author", "-c", "CMD [\"cat\", \"/result\"]", "worked", "made:1"]).ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "worked",
+        "busybox",
+        "sh",
+        "-c",
+        "echo result > /result; rm /etc/group",
+    ])
+    .ok();
+    let id = d
+        .docker(&[
+            "commit",
+            "-m",
+            "message",
+            "-a",
+            "author",
+            "-c",
+            "CMD [\"cat\", \"/result\"]",
+            "worked",
+            "made:1",
+        ])
+        .ok();
     assert!(id.starts_with("sha256:"), "{id}");
     assert_eq!(d.docker(&["run", "--rm", "--network", "none", "made:1"]).ok(), "result");
     let gone = d.docker(&["run", "--rm", "--network", "none", "made:1", "ls", "/etc/group"]);

@@ -3,6 +3,12 @@
 //!
 //! `WHARF_CRASH_ROUNDS` says how often (20), `WHARF_CRASH_SEED` repeats a run's choices.
 
+#![allow(
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test program that tells its rounds, in modules of its own"
+)]
+
 mod crash {
     pub mod check;
     pub mod load;
@@ -64,11 +70,16 @@ fn nothing_answered_is_lost() {
             for worker in &mut workers {
                 scope.spawn(|| worker.run(&socket, &done));
             }
-            let died = client::eventually(Duration::from_millis(patience), || d.has_ended().then_some(())).is_some();
+            let died =
+                client::eventually(Duration::from_millis(patience), || d.has_ended().then_some(())).is_some();
             if !died || place.is_none() {
                 d.kill();
             }
-            println!("round {round}: {}{}", place.as_deref().unwrap_or("at random"), if died { "" } else { ", killed" });
+            println!(
+                "round {round}: {}{}",
+                place.as_deref().unwrap_or("at random"),
+                if died { "" } else { ", killed" }
+            );
             done.store(true, Ordering::Relaxed);
         });
         if random.below(6) == 0 {
@@ -97,8 +108,14 @@ fn an_image_is_loaded_or_not() {
         d.stop();
         assert!(d.try_launch(&[("WHARF_FAILPOINT", place)]));
         let answer = http::request(&d.socket(), "POST", "/images/load", Some(&archive));
-        assert!(!answer.is_ok_and(|reply| reply.text().contains("Loaded image")), "it died before it could say so");
-        assert!(client::eventually(Duration::from_secs(5), || d.has_ended().then_some(())).is_some(), "{place}");
+        assert!(
+            !answer.is_ok_and(|reply| reply.text().contains("Loaded image")),
+            "it died before it could say so"
+        );
+        assert!(
+            client::eventually(Duration::from_secs(5), || d.has_ended().then_some(())).is_some(),
+            "{place}"
+        );
         d.launch();
         let there = d.get(&format!("/images/{tag}/json")).unwrap().status;
         assert_eq!(there, if place == "images.recorded" { 200 } else { 404 }, "{place}");
@@ -108,4 +125,3 @@ fn an_image_is_loaded_or_not() {
         assert_eq!(said, file, "{place}");
     }
 }
-

@@ -5,7 +5,9 @@ use wharf_testkit::image::{self, Entry};
 use wharf_testkit::{Daemon, daemon};
 
 fn small(tag: &str, marker: &str) -> Vec<u8> {
-    let layer = image::layer(&[Entry::Dir("data", 0o755), Entry::File("data/marker", 0o644, marker.as_bytes())]).unwrap();
+    let layer =
+        image::layer(&[Entry::Dir("data", 0o755), Entry::File("data/marker", 0o644, marker.as_bytes())])
+            .unwrap();
     image::archive(tag, &json!({ "Cmd": ["/none"], "Labels": { "made": "here" } }), &[layer]).unwrap()
 }
 
@@ -22,7 +24,11 @@ fn load_list_inspect_history() {
     assert_eq!(document["RepoTags"], json!(["small:one"]));
     assert_eq!(document["Config"]["Labels"]["made"], "here");
     assert_eq!(document["RootFS"]["Type"], "layers");
-    assert_eq!(d.get(&format!("/images/{}/json", &id[7..19])).unwrap().json()["Id"], id.as_str(), "a short id");
+    assert_eq!(
+        d.get(&format!("/images/{}/json", &id[7..19])).unwrap().json()["Id"],
+        id.as_str(),
+        "a short id"
+    );
     let history = d.docker(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "small:one"]).ok();
     assert_eq!(history, "testkit");
     assert_eq!(d.get("/images/nosuch/json").unwrap().message(), "No such image: nosuch:latest");
@@ -87,13 +93,27 @@ fn import_with_changes_runs() {
     let busybox = std::fs::read("/bin/busybox").unwrap();
     let layer = image::layer(&[Entry::Dir("bin", 0o755), Entry::File("bin/sh", 0o755, &busybox)]).unwrap();
     let id = d
-        .docker_with(&["import", "-m", "note", "-c", "CMD [\"sh\", \"-c\", \"echo $WHO\"]", "-c", "ENV WHO=imported", "-", "imported:1"], &layer)
+        .docker_with(
+            &[
+                "import",
+                "-m",
+                "note",
+                "-c",
+                "CMD [\"sh\", \"-c\", \"echo $WHO\"]",
+                "-c",
+                "ENV WHO=imported",
+                "-",
+                "imported:1",
+            ],
+            &layer,
+        )
         .ok();
     assert!(id.starts_with("sha256:"), "{id}");
     assert_eq!(d.docker(&["run", "--rm", "--network", "none", "imported:1"]).ok(), "imported");
     let history = d.docker(&["history", "--format", "{{.Comment}}", "imported:1"]).ok();
     assert_eq!(history, "note");
-    d.docker_with(&["import", "-c", "RUN true", "-", "bad:1"], &layer).fails(1, "RUN is not a valid change command");
+    d.docker_with(&["import", "-c", "RUN true", "-", "bad:1"], &layer)
+        .fails(1, "RUN is not a valid change command");
 }
 
 #[test]
@@ -117,8 +137,10 @@ fn layers_whiteouts_and_links() {
     ])
     .unwrap();
     let busybox = std::fs::read("/bin/busybox").unwrap();
-    let tools = image::layer(&[Entry::Dir("bin", 0o755), Entry::File("bin/busybox", 0o755, &busybox)]).unwrap();
-    let archive = image::archive("layers:1", &json!({ "Entrypoint": ["/bin/busybox"] }), &[base, top, tools]).unwrap();
+    let tools =
+        image::layer(&[Entry::Dir("bin", 0o755), Entry::File("bin/busybox", 0o755, &busybox)]).unwrap();
+    let archive =
+        image::archive("layers:1", &json!({ "Entrypoint": ["/bin/busybox"] }), &[base, top, tools]).unwrap();
     d.docker_with(&["load"], &archive).ok();
     let run = |args: &[&str]| d.docker(&[&["run", "--rm", "--network", "none", "layers:1"], args].concat());
     assert_eq!(run(&["ls", "/dir"]).ok(), "kept");
@@ -166,7 +188,9 @@ fn raw_layer(name: &str, bytes: &[u8]) -> Vec<u8> {
 
 fn blobs(d: &Daemon) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(d.path("data/blobs/sha256"))
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        })
         .unwrap_or_default();
     names.sort();
     names

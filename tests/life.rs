@@ -8,7 +8,16 @@ use wharf_testkit::{client::eventually, daemon};
 #[test]
 fn run_prints_and_gives_the_exit_code() {
     let d = daemon!();
-    let run = d.docker(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    let run = d.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 3",
+    ]);
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (3, "out\n", "err\n"));
     assert_eq!(d.docker(&["ps", "-aq"]).ok(), "");
 }
@@ -67,7 +76,8 @@ fn names_are_unique_generated_and_renamed() {
 #[test]
 fn stop_kill_and_wait() {
     let d = daemon!();
-    let id = d.docker(&["run", "-d", "--network", "none", "--name", "sleeper", "busybox", "sleep", "1000"]).ok();
+    let id =
+        d.docker(&["run", "-d", "--network", "none", "--name", "sleeper", "busybox", "sleep", "1000"]).ok();
     let state = d.inspect("sleeper")["State"].clone();
     assert_eq!((state["Running"].clone(), state["Status"].clone()), (json!(true), json!("running")));
     assert!(state["Pid"].as_i64().unwrap() > 0);
@@ -75,9 +85,15 @@ fn stop_kill_and_wait() {
     d.docker(&["kill", "-s", "KILL", "sleeper"]).ok();
     assert_eq!(d.docker(&["wait", "sleeper"]).ok(), "137");
     let state = d.inspect("sleeper")["State"].clone();
-    assert_eq!((state["Status"].clone(), state["ExitCode"].clone(), state["Pid"].clone()), (json!("exited"), json!(137), json!(0)));
+    assert_eq!(
+        (state["Status"].clone(), state["ExitCode"].clone(), state["Pid"].clone()),
+        (json!("exited"), json!(137), json!(0))
+    );
     let reply = d.post("/containers/sleeper/kill", &json!(null));
-    assert_eq!((reply.status, reply.message()), (409, format!("cannot kill container: sleeper: container {id} is not running")));
+    assert_eq!(
+        (reply.status, reply.message()),
+        (409, format!("cannot kill container: sleeper: container {id} is not running"))
+    );
     assert_eq!(d.post("/containers/sleeper/stop", &json!(null)).status, 304);
     // sleep as PID 1 ignores SIGTERM: stop has to kill it when its time is over.
     d.docker(&["start", "sleeper"]).ok();
@@ -86,14 +102,31 @@ fn stop_kill_and_wait() {
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(d.inspect("sleeper")["State"]["ExitCode"], 137);
     let reply = d.post("/containers/sleeper/kill?signal=NOSUCH", &json!(null));
-    assert_eq!((reply.status, reply.message().as_str()), (400, "cannot kill container: sleeper: invalid signal: NOSUCH"));
+    assert_eq!(
+        (reply.status, reply.message().as_str()),
+        (400, "cannot kill container: sleeper: invalid signal: NOSUCH")
+    );
 }
 
 #[test]
 fn the_stop_signal_is_the_containers() {
     let d = daemon!();
     let script = "trap 'echo got usr1; exit 7' USR1; while :; do sleep 0.05; done";
-    d.docker(&["run", "-d", "--network", "none", "--name", "ss", "--stop-signal", "USR1", "busybox", "sh", "-c", script]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "ss",
+        "--stop-signal",
+        "USR1",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
     std::thread::sleep(Duration::from_millis(200));
     d.docker(&["stop", "ss"]).ok();
     assert_eq!(d.inspect("ss")["State"]["ExitCode"], 7);
@@ -111,7 +144,10 @@ fn pause_and_unpause() {
     let reply = d.post("/containers/pp/pause", &json!(null));
     assert_eq!((reply.status, reply.message()), (409, format!("Container {id} is already paused")));
     let reply = d.post("/containers/pp/exec", &json!({ "Cmd": ["true"] }));
-    assert_eq!((reply.status, reply.message().as_str()), (409, "Container pp is paused, unpause the container before exec"));
+    assert_eq!(
+        (reply.status, reply.message().as_str()),
+        (409, "Container pp is paused, unpause the container before exec")
+    );
     d.docker(&["unpause", "pp"]).ok();
     assert_eq!(d.inspect("pp")["State"]["Status"], "running");
     let reply = d.post("/containers/pp/unpause", &json!(null));
@@ -128,7 +164,9 @@ fn removal() {
     assert_eq!(reply.status, 409);
     assert_eq!(
         reply.message(),
-        format!("cannot remove container \"rr\": container is running: stop the container before removing or force remove"),
+        format!(
+            "cannot remove container \"rr\": container is running: stop the container before removing or force remove"
+        ),
         "{id}"
     );
     d.docker(&["rm", "-f", "rr"]).ok();
@@ -145,7 +183,11 @@ fn wait_has_three_conditions() {
     let d = daemon!();
     d.docker(&["create", "--network", "none", "--name", "ww", "busybox", "sh", "-c", "exit 5"]).ok();
     let reply = d.post("/containers/ww/wait", &json!(null));
-    assert_eq!((reply.status, reply.json()), (200, json!({ "StatusCode": 0 })), "a container that never ran is not running");
+    assert_eq!(
+        (reply.status, reply.json()),
+        (200, json!({ "StatusCode": 0 })),
+        "a container that never ran is not running"
+    );
     let reply = d.post("/containers/ww/wait?condition=bogus", &json!(null));
     assert_eq!((reply.status, reply.message().as_str()), (400, "invalid condition: \"bogus\""));
     let (next, gone) = std::thread::scope(|scope| {
@@ -164,18 +206,57 @@ fn wait_has_three_conditions() {
 #[test]
 fn restart_policies() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "ff", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo again; exit 9"]).ok();
-    let state = d.until("ff", |document| document["State"]["Status"] == "exited" && document["RestartCount"] == 2);
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "ff",
+        "--restart",
+        "on-failure:2",
+        "busybox",
+        "sh",
+        "-c",
+        "echo again; exit 9",
+    ])
+    .ok();
+    let state =
+        d.until("ff", |document| document["State"]["Status"] == "exited" && document["RestartCount"] == 2);
     assert_eq!(state["State"]["ExitCode"], 9);
     assert_eq!(d.docker(&["logs", "ff"]).ok(), "again\nagain\nagain");
-    d.docker(&["run", "-d", "--network", "none", "--name", "aa", "--restart", "always", "busybox", "sh", "-c", "sleep 0.1; exit 0"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "aa",
+        "--restart",
+        "always",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 0.1; exit 0",
+    ])
+    .ok();
     d.until("aa", |document| document["RestartCount"].as_i64() >= Some(2));
     d.docker(&["stop", "aa"]).ok();
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(d.inspect("aa")["State"]["Status"], "exited", "a stopped container stays stopped");
-    d.docker(&["run", "-d", "--rm", "--restart", "always", "busybox"]).fails(125, "conflicting options: cannot specify both --restart and --rm");
-    let reply = d.post("/containers/create", &json!({ "Image": "busybox", "HostConfig": { "RestartPolicy": { "Name": "sometimes" } } }));
-    assert_eq!((reply.status, reply.message().as_str()), (400, "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"));
+    d.docker(&["run", "-d", "--rm", "--restart", "always", "busybox"])
+        .fails(125, "conflicting options: cannot specify both --restart and --rm");
+    let reply = d.post(
+        "/containers/create",
+        &json!({ "Image": "busybox", "HostConfig": { "RestartPolicy": { "Name": "sometimes" } } }),
+    );
+    assert_eq!(
+        (reply.status, reply.message().as_str()),
+        (
+            400,
+            "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    );
     d.docker(&["update", "--restart", "no", "aa"]).ok();
     assert_eq!(d.inspect("aa")["HostConfig"]["RestartPolicy"]["Name"], "no");
 }
@@ -183,7 +264,23 @@ fn restart_policies() {
 #[test]
 fn health() {
     let d = daemon!();
-    let args = ["run", "-d", "--network", "none", "--name", "hh", "--health-cmd", "test -e /tmp/well && echo fine", "--health-interval", "200ms", "--health-retries", "2", "busybox", "sleep", "1000"];
+    let args = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "hh",
+        "--health-cmd",
+        "test -e /tmp/well && echo fine",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "2",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
     d.docker(&args).ok();
     assert_eq!(d.inspect("hh")["State"]["Health"]["Status"], "starting");
     let document = d.until("hh", |document| document["State"]["Health"]["Status"] == "unhealthy");
@@ -194,19 +291,50 @@ fn health() {
     assert_eq!(document["State"]["Health"]["FailingStreak"], 0);
     let last = document["State"]["Health"]["Log"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((last["ExitCode"].clone(), last["Output"].clone()), (json!(0), json!("fine\n")));
-    eventually(Duration::from_secs(5), || Some(()).filter(|()| d.inspect("hh")["State"]["Health"]["Log"].as_array().unwrap().len() == 5))
-        .expect("five probes are kept");
+    eventually(Duration::from_secs(5), || {
+        Some(()).filter(|()| d.inspect("hh")["State"]["Health"]["Log"].as_array().unwrap().len() == 5)
+    })
+    .expect("five probes are kept");
 }
 
 #[test]
 fn ps_filters_and_formats() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "up1", "-l", "tier=web", "busybox", "sleep", "1000"]).ok();
-    d.docker(&["run", "--network", "none", "--name", "down1", "-l", "tier=db", "busybox", "sh", "-c", "exit 4"]);
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "up1",
+        "-l",
+        "tier=web",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "down1",
+        "-l",
+        "tier=db",
+        "busybox",
+        "sh",
+        "-c",
+        "exit 4",
+    ]);
     d.docker(&["create", "--name", "new1", "busybox"]).ok();
     let names = |args: &[&str]| {
-        let mut found: Vec<String> =
-            d.docker(&[&["ps", "--format", "{{.Names}}"], args].concat()).ok().lines().map(str::to_owned).collect();
+        let mut found: Vec<String> = d
+            .docker(&[&["ps", "--format", "{{.Names}}"], args].concat())
+            .ok()
+            .lines()
+            .map(str::to_owned)
+            .collect();
         found.sort();
         found.join(",")
     };
@@ -225,27 +353,51 @@ fn ps_filters_and_formats() {
     assert_eq!(names(&["-l"]), "new1");
     assert_eq!(names(&["-af", "network=none"]), "down1,up1");
     d.docker(&["ps", "-f", "bogus=1"]).fails(1, "invalid filter 'bogus'");
-    d.docker(&["ps", "-af", "status=bogus"]).fails(1, "invalid filter 'status=bogus': invalid value for state (bogus)");
+    d.docker(&["ps", "-af", "status=bogus"])
+        .fails(1, "invalid filter 'status=bogus': invalid value for state (bogus)");
     let sized = d.docker(&["ps", "-as", "--format", "{{.Names}} {{.Size}}"]).ok();
     assert!(sized.contains("virtual"), "{sized}");
     let status = d.docker(&["ps", "-a", "--format", "{{.Names}}={{.Status}}"]).ok();
-    assert!(status.contains("down1=Exited (4) ") && status.contains("new1=Created") && status.contains("up1=Up "), "{status}");
+    assert!(
+        status.contains("down1=Exited (4) ") && status.contains("new1=Created") && status.contains("up1=Up "),
+        "{status}"
+    );
 }
 
 #[test]
 fn update_changes_a_running_container() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "uu", "-m", "64m", "busybox", "sleep", "1000"]).ok();
+    d.docker(&["run", "-d", "--network", "none", "--name", "uu", "-m", "64m", "busybox", "sleep", "1000"])
+        .ok();
     d.docker(&["update", "-m", "128m", "--memory-swap", "256m", "--pids-limit", "50", "uu"]).ok();
     assert_eq!(d.inspect("uu")["HostConfig"]["Memory"], 134_217_728);
-    let limit = d.docker(&["exec", "uu", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"]);
+    let limit = d.docker(&[
+        "exec",
+        "uu",
+        "sh",
+        "-c",
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null",
+    ]);
     assert_eq!(limit.stdout.trim(), "134217728");
 }
 
 #[test]
 fn an_init_reaps_and_forwards() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--init", "--network", "none", "--name", "ii", "busybox", "sh", "-c", "sleep 1000"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--init",
+        "--network",
+        "none",
+        "--name",
+        "ii",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 1000",
+    ])
+    .ok();
     let first = d.docker(&["exec", "ii", "cat", "/proc/1/cmdline"]).ok();
     assert!(first.contains("init"), "{first}");
     let start = Instant::now();

@@ -9,9 +9,23 @@ use wharf_testkit::daemon;
 #[test]
 fn both_streams_tail_and_timestamps() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "ll", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done; echo oops >&2"]).ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "ll",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done; echo oops >&2",
+    ])
+    .ok();
     let run = d.docker(&["logs", "ll"]);
-    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("line 1\nline 2\nline 3\nline 4\nline 5\n", "oops\n"));
+    assert_eq!(
+        (run.stdout.as_str(), run.stderr.as_str()),
+        ("line 1\nline 2\nline 3\nline 4\nline 5\n", "oops\n")
+    );
     let run = d.docker(&["logs", "--tail", "2", "ll"]);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("line 5\n", "oops\n"));
     assert_eq!(d.docker(&["logs", "--tail", "0", "ll"]).ok(), "");
@@ -26,7 +40,19 @@ fn both_streams_tail_and_timestamps() {
 #[test]
 fn following_ends_with_the_container() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "ff", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "ff",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done",
+    ])
+    .ok();
     assert_eq!(d.docker(&["logs", "-f", "ff"]).ok(), "1\n2\n3\n4\n5\n6");
     let mut child = d.command("docker").args(["logs", "-f", "ff"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut all = String::new();
@@ -38,7 +64,17 @@ fn following_ends_with_the_container() {
 #[test]
 fn long_lines_and_a_last_line_without_newline() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "pp", "busybox", "sh", "-c", "head -c 50000 /dev/zero | tr '\\0' x; echo; printf tail"]);
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "pp",
+        "busybox",
+        "sh",
+        "-c",
+        "head -c 50000 /dev/zero | tr '\\0' x; echo; printf tail",
+    ]);
     let out = d.docker(&["logs", "pp"]).stdout;
     assert_eq!(out.len(), 50_005);
     assert!(out.ends_with("x\ntail"));
@@ -47,7 +83,21 @@ fn long_lines_and_a_last_line_without_newline() {
 #[test]
 fn rotation_keeps_the_newest() {
     let d = daemon!();
-    let args = ["run", "--network", "none", "--name", "rr", "--log-opt", "max-size=20k", "--log-opt", "max-file=3", "busybox", "seq", "1", "5000"];
+    let args = [
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "rr",
+        "--log-opt",
+        "max-size=20k",
+        "--log-opt",
+        "max-file=3",
+        "busybox",
+        "seq",
+        "1",
+        "5000",
+    ];
     d.docker(&args).ok();
     let out = d.docker(&["logs", "rr"]).stdout;
     let lines: Vec<&str> = out.lines().collect();
@@ -60,14 +110,28 @@ fn rotation_keeps_the_newest() {
 #[test]
 fn drivers() {
     let d = daemon!();
-    d.docker(&["run", "--network", "none", "--name", "none", "--log-driver", "none", "busybox", "echo", "x"]).ok();
+    d.docker(&["run", "--network", "none", "--name", "none", "--log-driver", "none", "busybox", "echo", "x"])
+        .ok();
     d.docker(&["logs", "none"]).fails(1, "configured logging driver does not support reading");
-    d.docker(&["run", "--network", "none", "--name", "local", "--log-driver", "local", "busybox", "echo", "kept"]).ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "local",
+        "--log-driver",
+        "local",
+        "busybox",
+        "echo",
+        "kept",
+    ])
+    .ok();
     assert_eq!(d.docker(&["logs", "local"]).ok(), "kept");
     let run = d.docker(&["create", "--log-driver", "nosuch", "busybox"]);
     assert!(run.code != 0 && run.stderr.contains("nosuch"), "{run:?}");
     d.docker(&["run", "--network", "none", "--log-opt", "max-size=abc", "busybox", "true"]).fails(125, "abc");
-    d.docker(&["create", "--log-opt", "bogus=1", "busybox"]).fails(1, "unknown log opt 'bogus' for json-file log driver");
+    d.docker(&["create", "--log-opt", "bogus=1", "busybox"])
+        .fails(1, "unknown log opt 'bogus' for json-file log driver");
     let path = d.inspect("none")["LogPath"].clone();
     assert_eq!(path, "");
 }
@@ -78,7 +142,18 @@ fn the_file_is_dockers_format() {
     if d.is_peer() {
         return;
     }
-    d.docker(&["run", "--network", "none", "--name", "jj", "busybox", "sh", "-c", r#"echo 'a "quoted" <tag> \ tab	end'"#]).ok();
+    d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "jj",
+        "busybox",
+        "sh",
+        "-c",
+        r#"echo 'a "quoted" <tag> \ tab	end'"#,
+    ])
+    .ok();
     std::thread::sleep(Duration::from_millis(100));
     let path = d.inspect("jj")["LogPath"].as_str().unwrap().to_owned();
     let text = std::fs::read_to_string(path).unwrap();

@@ -13,37 +13,78 @@ fn who_where_and_with_what() {
     let d = daemon!();
     assert_eq!(run(&d, &["-u", "nobody"], "id -u; id -g"), "65534\n65534");
     assert_eq!(run(&d, &["-u", "1234:5678"], "id -u; id -g"), "1234\n5678");
-    assert_eq!(run(&d, &["-u", "nobody", "--group-add", "staff", "--group-add", "777"], "id -G"), "65534 50 777");
+    assert_eq!(
+        run(&d, &["-u", "nobody", "--group-add", "staff", "--group-add", "777"], "id -G"),
+        "65534 50 777"
+    );
     assert_eq!(run(&d, &["-w", "/made/here"], "pwd"), "/made/here");
     assert_eq!(run(&d, &["-e", "A=b c", "-e", "PATH"], "echo $A"), "b c");
-    assert_eq!(run(&d, &["-h", "name", "--domainname", "example.org"], "hostname; cat /etc/hostname"), "name\nname");
+    assert_eq!(
+        run(&d, &["-h", "name", "--domainname", "example.org"], "hostname; cat /etc/hostname"),
+        "name\nname"
+    );
     assert!(run(&d, &["--add-host", "other:10.1.2.3"], "cat /etc/hosts").contains("10.1.2.3\tother"));
-    assert_eq!(d.docker(&["run", "--rm", "--network", "none", "--entrypoint", "echo", "busybox", "as", "given"]).ok(), "as given");
+    assert_eq!(
+        d.docker(&["run", "--rm", "--network", "none", "--entrypoint", "echo", "busybox", "as", "given"])
+            .ok(),
+        "as given"
+    );
     d.docker(&["run", "--rm", "-u", "nosuch", "--network", "none", "busybox"])
         .fails(125, "unable to find user nosuch: no matching entries in passwd file");
-    d.docker(&["run", "--rm", "-w", "relative", "busybox"]).fails(125, "the working directory 'relative' is invalid, it needs to be an absolute path");
+    d.docker(&["run", "--rm", "-w", "relative", "busybox"])
+        .fails(125, "the working directory 'relative' is invalid, it needs to be an absolute path");
 }
 
 #[test]
 fn namespaces() {
     let d = daemon!();
-    let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_string_lossy().into_owned();
+    let own = |name: &str| {
+        std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_string_lossy().into_owned()
+    };
     if !d.is_peer() {
-        for (option, name) in [("--pid=host", "pid"), ("--ipc=host", "ipc"), ("--uts=host", "uts"), ("--network=host", "net")] {
-            let seen = d.docker(&["run", "--rm", option, "busybox", "readlink", &format!("/proc/self/ns/{name}")]).ok();
+        for (option, name) in
+            [("--pid=host", "pid"), ("--ipc=host", "ipc"), ("--uts=host", "uts"), ("--network=host", "net")]
+        {
+            let seen = d
+                .docker(&["run", "--rm", option, "busybox", "readlink", &format!("/proc/self/ns/{name}")])
+                .ok();
             assert_eq!(seen, own(name), "{option}");
         }
     }
     for name in ["pid", "ipc", "uts", "net", "mnt"] {
         assert_ne!(run(&d, &[], &format!("readlink /proc/self/ns/{name}")), own(name));
     }
-    d.docker(&["run", "-d", "--network", "none", "--ipc", "shareable", "--name", "first", "busybox", "sleep", "1000"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--ipc",
+        "shareable",
+        "--name",
+        "first",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
     for (option, name) in [("--pid", "pid"), ("--ipc", "ipc"), ("--network", "net")] {
         let theirs = d.docker(&["exec", "first", "readlink", &format!("/proc/1/ns/{name}")]).ok();
-        let joined = d.docker(&["run", "--rm", option, "container:first", "busybox", "readlink", &format!("/proc/self/ns/{name}")]).ok();
+        let joined = d
+            .docker(&[
+                "run",
+                "--rm",
+                option,
+                "container:first",
+                "busybox",
+                "readlink",
+                &format!("/proc/self/ns/{name}"),
+            ])
+            .ok();
         assert_eq!(joined, theirs, "{option}");
     }
-    d.docker(&["run", "--rm", "--network", "container:nosuch", "busybox"]).fails(125, "No such container: nosuch");
+    d.docker(&["run", "--rm", "--network", "container:nosuch", "busybox"])
+        .fails(125, "No such container: nosuch");
     assert_eq!(run(&d, &[], "ip -o addr | grep -cv ' lo ' || true"), "0", "loopback alone");
 }
 
@@ -55,12 +96,32 @@ fn capabilities_and_privileges() {
     assert_eq!(caps(&["--cap-drop", "ALL"]), "0000000000000000");
     assert_eq!(caps(&["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"]), "0000000000001000");
     assert_eq!(run(&d, &[], "grep CapInh /proc/self/status"), "CapInh:\t0000000000000000");
-    assert_eq!(run(&d, &[], "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"), "NoNewPrivs:\t0\nSeccomp:\t2");
-    assert_eq!(run(&d, &["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status"), "NoNewPrivs:\t1");
-    assert_eq!(run(&d, &["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status"), "Seccomp:\t0");
-    assert_eq!(run(&d, &["--privileged"], "grep Seccomp: /proc/self/status; ls /dev/kmsg"), "Seccomp:\t0\n/dev/kmsg");
-    d.docker(&["run", "--rm", "--cap-add", "BOGUS", "busybox"]).fails(125, "invalid CapAdd: unknown capability: \"CAP_BOGUS\"");
-    assert_eq!(run(&d, &[], "cat /proc/kcore 2>/dev/null | wc -c; ls /proc/acpi 2>/dev/null | wc -l; ls /sys/firmware | wc -l"), "0\n0\n0");
+    assert_eq!(
+        run(&d, &[], "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"),
+        "NoNewPrivs:\t0\nSeccomp:\t2"
+    );
+    assert_eq!(
+        run(&d, &["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status"),
+        "NoNewPrivs:\t1"
+    );
+    assert_eq!(
+        run(&d, &["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status"),
+        "Seccomp:\t0"
+    );
+    assert_eq!(
+        run(&d, &["--privileged"], "grep Seccomp: /proc/self/status; ls /dev/kmsg"),
+        "Seccomp:\t0\n/dev/kmsg"
+    );
+    d.docker(&["run", "--rm", "--cap-add", "BOGUS", "busybox"])
+        .fails(125, "invalid CapAdd: unknown capability: \"CAP_BOGUS\"");
+    assert_eq!(
+        run(
+            &d,
+            &[],
+            "cat /proc/kcore 2>/dev/null | wc -c; ls /proc/acpi 2>/dev/null | wc -l; ls /sys/firmware | wc -l"
+        ),
+        "0\n0\n0"
+    );
     assert!(run(&d, &[], "(echo 1 > /proc/sys/kernel/domainname) 2>&1 || true").contains("Read-only"));
     assert!(run(&d, &[], "unshare -m true 2>&1 || true").contains("not permitted"));
 }
@@ -77,20 +138,35 @@ fn file_systems() {
     }
     assert_eq!(run(&d, &["-v", &format!("{folder}:/b")], "cat /b/file; echo new > /b/made"), "content");
     assert_eq!(std::fs::read_to_string(format!("{folder}/made")).unwrap(), "new\n");
-    assert!(run(&d, &["-v", &format!("{folder}:/b:ro")], "touch /b/x 2>&1 || true").contains("Read-only file system"));
-    assert_eq!(run(&d, &["--mount", &format!("type=bind,src={folder},dst=/b,readonly")], "cat /b/file"), "content");
+    assert!(
+        run(&d, &["-v", &format!("{folder}:/b:ro")], "touch /b/x 2>&1 || true")
+            .contains("Read-only file system")
+    );
+    assert_eq!(
+        run(&d, &["--mount", &format!("type=bind,src={folder},dst=/b,readonly")], "cat /b/file"),
+        "content"
+    );
     assert!(run(&d, &["--read-only"], "touch /x 2>&1 || true").contains("Read-only file system"));
-    assert!(run(&d, &["--read-only", "--tmpfs", "/t:size=1m"], "touch /t/x && grep ' /t ' /proc/mounts").contains("size=1024k"));
-    assert!(run(&d, &["--mount", "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=700"], "grep ' /t ' /proc/mounts").contains("size=2048k"));
+    assert!(
+        run(&d, &["--read-only", "--tmpfs", "/t:size=1m"], "touch /t/x && grep ' /t ' /proc/mounts")
+            .contains("size=1024k")
+    );
+    assert!(
+        run(&d, &["--mount", "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=700"], "grep ' /t ' /proc/mounts")
+            .contains("size=2048k")
+    );
     assert!(run(&d, &["--shm-size", "5m"], "grep /dev/shm /proc/mounts").contains("size=5120k"));
 }
 
 #[test]
 fn mounts_that_cannot_be() {
     let d = daemon!();
-    d.docker(&["run", "--rm", "--mount", "type=bind,src=/nonexistent/x,dst=/b", "busybox"])
-        .fails(125, "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent/x");
-    d.docker(&["run", "--rm", "-v", "/a:relative", "busybox"]).fails(125, "invalid volume specification: '/a:relative'");
+    d.docker(&["run", "--rm", "--mount", "type=bind,src=/nonexistent/x,dst=/b", "busybox"]).fails(
+        125,
+        "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent/x",
+    );
+    d.docker(&["run", "--rm", "-v", "/a:relative", "busybox"])
+        .fails(125, "invalid volume specification: '/a:relative'");
     d.docker(&["run", "--rm", "-v", "/tmp:/b:bogus", "busybox"]).fails(125, "invalid mode: bogus");
 }
 
@@ -100,7 +176,11 @@ fn volumes() {
     assert_eq!(d.docker(&["volume", "create", "named"]).ok(), "named");
     run(&d, &["-v", "named:/v"], "echo kept > /v/file");
     assert_eq!(run(&d, &["-v", "named:/v"], "cat /v/file"), "kept");
-    assert_eq!(run(&d, &["-v", "filled:/etc"], "cat /etc/group | head -1"), "root:x:0:", "an empty volume is filled from the image");
+    assert_eq!(
+        run(&d, &["-v", "filled:/etc"], "cat /etc/group | head -1"),
+        "root:x:0:",
+        "an empty volume is filled from the image"
+    );
     let id = d.docker(&["create", "-v", "/anonymous", "-v", "named:/v", "busybox"]).ok();
     let mounts = d.inspect(&id)["Mounts"].clone();
     assert_eq!(mounts.as_array().unwrap().len(), 2);
@@ -129,16 +209,32 @@ fn limits() {
     d.docker(&["run", "--rm", "-m", "1m", "busybox"]).fails(125, "Minimum memory limit allowed is 6MB");
     d.docker(&["run", "--rm", "-m", "64m", "--memory-swap", "32m", "busybox"])
         .fails(125, "Minimum memoryswap limit should be larger than memory limit, see usage");
-    d.docker(&["run", "--rm", "--cpus", "99", "busybox"]).fails(125, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available");
+    d.docker(&["run", "--rm", "--cpus", "99", "busybox"])
+        .fails(125, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available");
     d.docker(&["run", "--rm", "--cpuset-cpus", "7", "busybox"])
         .fails(125, "Requested CPUs are not available - requested 7, available: 0-1");
-    d.docker(&["run", "--rm", "--oom-score-adj", "5000", "busybox"]).fails(125, "Invalid value 5000, range for oom score adj is [-1000, 1000]");
+    d.docker(&["run", "--rm", "--oom-score-adj", "5000", "busybox"])
+        .fails(125, "Invalid value 5000, range for oom score adj is [-1000, 1000]");
 }
 
 #[test]
 fn the_oom_killer_is_noticed() {
     let d = daemon!();
-    let run = d.docker(&["run", "--network", "none", "--name", "oom", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", "tail /dev/zero"]);
+    let run = d.docker(&[
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "oom",
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        "tail /dev/zero",
+    ]);
     assert_eq!(run.code, 137, "{run:?}");
     assert_eq!(d.inspect("oom")["State"]["OOMKilled"], true);
 }
@@ -146,7 +242,10 @@ fn the_oom_killer_is_noticed() {
 #[test]
 fn devices() {
     let d = daemon!();
-    assert_eq!(run(&d, &["--device", "/dev/null:/dev/mine"], "echo x > /dev/mine && stat -c %t:%T /dev/mine"), "1:3");
+    assert_eq!(
+        run(&d, &["--device", "/dev/null:/dev/mine"], "echo x > /dev/mine && stat -c %t:%T /dev/mine"),
+        "1:3"
+    );
     assert!(run(&d, &[], "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg 2>&1 || true").contains("not permitted"));
     d.docker(&["run", "--rm", "--network", "none", "--device", "/dev/nonexistent", "busybox"])
         .fails(127, "error gathering device information while adding custom device \"/dev/nonexistent\": no such file or directory");
@@ -170,8 +269,14 @@ fn inspect_shows_what_was_asked() {
     assert_eq!(document["Config"]["StopTimeout"], 7);
     assert_eq!(document["Path"], "sleep");
     let host = &document["HostConfig"];
-    assert_eq!((&host["Memory"], &host["MemorySwap"], &host["NanoCpus"]), (&json!(67108864), &json!(134217728), &json!(500000000)));
-    assert_eq!((&host["ReadonlyRootfs"], &host["PidsLimit"], &host["IpcMode"]), (&json!(true), &json!(9), &json!("private")));
+    assert_eq!(
+        (&host["Memory"], &host["MemorySwap"], &host["NanoCpus"]),
+        (&json!(67108864), &json!(134217728), &json!(500000000))
+    );
+    assert_eq!(
+        (&host["ReadonlyRootfs"], &host["PidsLimit"], &host["IpcMode"]),
+        (&json!(true), &json!(9), &json!("private"))
+    );
     assert_eq!(host["ShmSize"], 67108864);
     assert!(document["Image"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(document["State"]["StartedAt"], "0001-01-01T00:00:00Z");

@@ -22,14 +22,31 @@ fn lines(name: &str) -> Vec<String> {
 
 /// Answers by request: `REQUEST => STATUS MESSAGE`.
 fn answers(name: &str) -> BTreeMap<String, String> {
-    lines(name).iter().filter_map(|line| line.split_once(" => ")).map(|(request, answer)| (request.to_owned(), answer.to_owned())).collect()
+    lines(name)
+        .iter()
+        .filter_map(|line| line.split_once(" => "))
+        .map(|(request, answer)| (request.to_owned(), answer.to_owned()))
+        .collect()
 }
 
 fn fixture(d: &Daemon) -> Vec<(String, &'static str)> {
     let id = |run: wharf_testkit::Run| run.ok();
     vec![
         (id(d.docker(&["create", "--network", "none", "--name", "rec-created", "busybox"])), "<created>"),
-        (id(d.docker(&["run", "-d", "--network", "none", "--name", "rec-running", "busybox", "sleep", "100000"])), "<running>"),
+        (
+            id(d.docker(&[
+                "run",
+                "-d",
+                "--network",
+                "none",
+                "--name",
+                "rec-running",
+                "busybox",
+                "sleep",
+                "100000",
+            ])),
+            "<running>",
+        ),
         (exited(d), "<exited>"),
     ]
 }
@@ -43,15 +60,23 @@ fn exited(d: &Daemon) -> String {
 fn ask(d: &Daemon, line: &str, ids: &[(String, &'static str)]) -> String {
     let mut words = line.splitn(3, ' ');
     let (method, path, body) = (words.next().unwrap(), words.next().unwrap(), words.next());
-    let target: String = path.chars().map(|letter| if "{}[]\"".contains(letter) { format!("%{:02X}", letter as u32) } else { letter.to_string() }).collect();
-    let reply = http::request(&d.socket(), method, &target, body.map(str::as_bytes)).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let target: String =
+        path.chars()
+            .map(|letter| {
+                if "{}[]\"".contains(letter) { format!("%{:02X}", letter as u32) } else { letter.to_string() }
+            })
+            .collect();
+    let reply = http::request(&d.socket(), method, &target, body.map(str::as_bytes))
+        .unwrap_or_else(|error| panic!("{line}: {error}"));
     if reply.status == 201 && path.starts_with("/containers/create") {
         let document = reply.json();
         let id = document["Id"].as_str().unwrap().to_owned();
         d.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None).unwrap();
         let warnings = document["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
         // What Wharf does not have yet it says so about every container on the default network.
-        let warnings: Vec<&str> = warnings.filter(|warning| !warning.contains("is not available in this version of Wharf")).collect();
+        let warnings: Vec<&str> = warnings
+            .filter(|warning| !warning.contains("is not available in this version of Wharf"))
+            .collect();
         return format!("201 {}", warnings.join(" | "));
     }
     let mut message = if reply.status >= 400 { reply.message() } else { String::new() };

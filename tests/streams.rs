@@ -21,7 +21,16 @@ fn standard_input_reaches_the_process_and_ends() {
 fn binary_output_survives() {
     let d = daemon!();
     let mut command = d.command("docker");
-    command.args(["run", "--rm", "--network", "none", "busybox", "sh", "-c", r"printf '\000\001\377\376\n\r'"]);
+    command.args([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        r"printf '\000\001\377\376\n\r'",
+    ]);
     let output = command.output().unwrap();
     assert_eq!(output.stdout, b"\x00\x01\xff\xfe\n\r");
 }
@@ -29,7 +38,9 @@ fn binary_output_survives() {
 #[test]
 fn a_terminal_is_a_terminal() {
     let d = daemon!();
-    let id = d.docker(&["create", "-t", "--network", "none", "busybox", "sh", "-c", "tty; stty size; echo done"]).ok();
+    let id = d
+        .docker(&["create", "-t", "--network", "none", "busybox", "sh", "-c", "tty; stty size; echo done"])
+        .ok();
     d.docker(&["start", &id]).ok();
     assert_eq!(d.docker(&["wait", &id]).ok(), "0");
     let logs = d.docker(&["logs", &id]).ok();
@@ -39,11 +50,25 @@ fn a_terminal_is_a_terminal() {
 #[test]
 fn exec_runs_beside() {
     let d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "xx", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
-    let run = d.docker(&["exec", "-e", "B=2", "-w", "/tmp", "xx", "sh", "-c", "echo $A$B; pwd; echo err >&2; exit 6"]);
+    d.docker(&["run", "-d", "--network", "none", "--name", "xx", "-e", "A=1", "busybox", "sleep", "1000"])
+        .ok();
+    let run = d.docker(&[
+        "exec",
+        "-e",
+        "B=2",
+        "-w",
+        "/tmp",
+        "xx",
+        "sh",
+        "-c",
+        "echo $A$B; pwd; echo err >&2; exit 6",
+    ]);
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (6, "12\n/tmp\n", "err\n"));
     assert_eq!(d.docker(&["exec", "-u", "nobody", "xx", "id", "-u"]).ok(), "65534");
-    assert_eq!(d.docker(&["exec", "-u", "1:50", "xx", "id"]).ok(), "uid=1(daemon) gid=50(staff) groups=50(staff)");
+    assert_eq!(
+        d.docker(&["exec", "-u", "1:50", "xx", "id"]).ok(),
+        "uid=1(daemon) gid=50(staff) groups=50(staff)"
+    );
     assert_eq!(d.docker_with(&["exec", "-i", "xx", "cat"], b"through").ok(), "through");
     let run = d.docker(&["exec", "xx", "nonexistent"]);
     let said = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nonexistent\": executable file not found in $PATH";
@@ -53,7 +78,8 @@ fn exec_runs_beside() {
     d.docker(&["exec", "-d", "xx", "touch", "/tmp/detached"]).ok();
     std::thread::sleep(Duration::from_millis(200));
     d.docker(&["exec", "xx", "test", "-e", "/tmp/detached"]).ok();
-    d.docker(&["exec", "-u", "nosuch", "xx", "id"]).fails(1, "unable to find user nosuch: no matching entries in passwd file");
+    d.docker(&["exec", "-u", "nosuch", "xx", "id"])
+        .fails(1, "unable to find user nosuch: no matching entries in passwd file");
     d.docker(&["stop", "-t", "0", "xx"]).ok();
     let reply = d.post("/containers/xx/exec", &json!({ "Cmd": ["true"] }));
     assert_eq!(reply.status, 409);
@@ -64,9 +90,28 @@ fn exec_runs_beside() {
 #[test]
 fn attach_sees_what_comes_and_detaches_by_keys() {
     let d = daemon!();
-    d.docker(&["run", "-d", "-i", "--network", "none", "--name", "aa", "busybox", "sh", "-c", "while read line; do echo got $line; done"]).ok();
-    let mut child =
-        d.command("docker").args(["attach", "aa"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    d.docker(&[
+        "run",
+        "-d",
+        "-i",
+        "--network",
+        "none",
+        "--name",
+        "aa",
+        "busybox",
+        "sh",
+        "-c",
+        "while read line; do echo got $line; done",
+    ])
+    .ok();
+    let mut child = d
+        .command("docker")
+        .args(["attach", "aa"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     input.write_all(b"first\n").unwrap();
@@ -87,10 +132,29 @@ fn attach_sees_what_comes_and_detaches_by_keys() {
 #[test]
 fn several_clients_see_the_same() {
     let d = daemon!();
-    d.docker(&["create", "-i", "--network", "none", "--name", "mm", "busybox", "sh", "-c", "read go; seq 1 20000"]).ok();
+    d.docker(&[
+        "create",
+        "-i",
+        "--network",
+        "none",
+        "--name",
+        "mm",
+        "busybox",
+        "sh",
+        "-c",
+        "read go; seq 1 20000",
+    ])
+    .ok();
     d.docker(&["start", "mm"]).ok();
     let mut readers: Vec<_> = (0..3)
-        .map(|_| d.command("docker").args(["attach", "--no-stdin", "mm"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            d.command("docker")
+                .args(["attach", "--no-stdin", "mm"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
         .collect();
     std::thread::sleep(Duration::from_millis(500));
     let writer = d.docker_with(&["attach", "mm"], b"go\n");
@@ -111,10 +175,26 @@ fn a_client_that_does_not_read_blocks_nobody() {
     if d.is_peer() {
         return; // Docker blocks the container.
     }
-    d.docker(&["create", "--network", "none", "--name", "slow", "busybox", "sh", "-c", "sleep 1; seq 1 300000; echo end"]).ok();
+    d.docker(&[
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "slow",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 1; seq 1 300000; echo end",
+    ])
+    .ok();
     d.docker(&["start", "slow"]).ok();
-    let mut stuck =
-        d.command("docker").args(["attach", "--no-stdin", "slow"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stuck = d
+        .command("docker")
+        .args(["attach", "--no-stdin", "slow"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     assert_eq!(d.docker(&["wait", "slow"]).ok(), "0", "it ends although nobody reads");
     let mut seen = String::new();
     stuck.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
@@ -156,7 +236,19 @@ fn both_hijack_forms() {
 #[test]
 fn resize_wants_both_numbers_and_a_running_container() {
     let d = daemon!();
-    d.docker(&["create", "-t", "--name", "tt", "--network", "none", "busybox", "sh", "-c", "while :; do stty size; sleep 0.1; done"]).ok();
+    d.docker(&[
+        "create",
+        "-t",
+        "--name",
+        "tt",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do stty size; sleep 0.1; done",
+    ])
+    .ok();
     assert_eq!(d.post("/containers/tt/resize?h=10", &json!(null)).status, 400);
     assert_eq!(d.post("/containers/tt/resize?h=10&w=20", &json!(null)).status, 409);
     d.docker(&["start", "tt"]).ok();

@@ -9,7 +9,19 @@ use wharf_testkit::daemon;
 #[test]
 fn containers_run_on_and_are_found_again() {
     let mut d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "on", "busybox", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "on",
+        "busybox",
+        "sh",
+        "-c",
+        "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done",
+    ])
+    .ok();
     let before = d.inspect("on");
     d.kill();
     std::thread::sleep(Duration::from_millis(500));
@@ -28,9 +40,48 @@ fn containers_run_on_and_are_found_again() {
 #[test]
 fn an_exit_while_nobody_looks_is_remembered() {
     let mut d = daemon!();
-    d.docker(&["run", "-d", "--network", "none", "--name", "gone", "busybox", "sh", "-c", "sleep 0.5; exit 42"]).ok();
-    d.docker(&["run", "-d", "--rm", "--network", "none", "--name", "vanishes", "busybox", "sh", "-c", "sleep 0.5"]).ok();
-    d.docker(&["run", "-d", "--restart", "always", "--network", "none", "--name", "again", "busybox", "sh", "-c", "sleep 0.2"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "gone",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 0.5; exit 42",
+    ])
+    .ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--rm",
+        "--network",
+        "none",
+        "--name",
+        "vanishes",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 0.5",
+    ])
+    .ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        "--network",
+        "none",
+        "--name",
+        "again",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 0.2",
+    ])
+    .ok();
     d.kill();
     std::thread::sleep(Duration::from_millis(1500));
     d.launch();
@@ -38,7 +89,10 @@ fn an_exit_while_nobody_looks_is_remembered() {
     assert_eq!(document["State"]["ExitCode"], 42);
     let finished = document["State"]["FinishedAt"].as_str().unwrap().to_owned();
     assert!(finished.starts_with("20"), "{finished}");
-    assert!(d.inspect("again")["RestartCount"].as_i64() >= Some(2), "the policy was applied without a daemon");
+    assert!(
+        d.inspect("again")["RestartCount"].as_i64() >= Some(2),
+        "the policy was applied without a daemon"
+    );
     let gone = wharf_testkit::client::eventually(Duration::from_secs(5), || {
         Some(()).filter(|()| d.get("/containers/vanishes/json").unwrap().status == 404)
     });
@@ -48,9 +102,27 @@ fn an_exit_while_nobody_looks_is_remembered() {
 #[test]
 fn an_attached_session_outlives_the_daemon() {
     let mut d = daemon!();
-    d.docker(&["run", "-d", "-i", "--network", "none", "--name", "talk", "busybox", "sh", "-c", "while read line; do echo got $line; done"]).ok();
-    let mut child =
-        d.command("docker").args(["attach", "--sig-proxy=false", "talk"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    d.docker(&[
+        "run",
+        "-d",
+        "-i",
+        "--network",
+        "none",
+        "--name",
+        "talk",
+        "busybox",
+        "sh",
+        "-c",
+        "while read line; do echo got $line; done",
+    ])
+    .ok();
+    let mut child = d
+        .command("docker")
+        .args(["attach", "--sig-proxy=false", "talk"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -102,7 +174,8 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-const COUNTING: &str = "trap 'exit 9' TERM; i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 7";
+const COUNTING: &str =
+    "trap 'exit 9' TERM; i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 7";
 
 fn numbers(d: &wharf_testkit::Daemon, name: &str) -> Vec<u32> {
     d.docker(&["logs", name]).stdout.lines().map(|line| line.parse().unwrap()).collect()
@@ -146,7 +219,21 @@ fn a_supervisor_killed_between_two_runs_is_replaced() {
         return;
     }
     let script = "sleep 0.1; exit 3";
-    d.docker(&["run", "-d", "--restart", "always", "--network", "none", "--name", "again", "busybox", "sh", "-c", script]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        "--network",
+        "none",
+        "--name",
+        "again",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
     d.until("again", |document| {
         document["RestartCount"].as_u64() >= Some(3) && document["State"]["Status"] == "restarting"
     });
@@ -162,7 +249,19 @@ fn a_container_outlives_daemon_and_supervisor_and_says_so() {
     if d.is_peer() {
         return;
     }
-    d.docker(&["run", "-d", "--network", "none", "--name", "on", "busybox", "sh", "-c", "while :; do sleep 0.05; done"]).ok();
+    d.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "on",
+        "busybox",
+        "sh",
+        "-c",
+        "while :; do sleep 0.05; done",
+    ])
+    .ok();
     let before = d.inspect("on");
     let killed = supervisor(&d, "on");
     d.kill();

@@ -75,7 +75,10 @@ fn state(model: &Model, state: &Value, restarts: u64) -> Result<(), String> {
         "exited" => {
             ensure(model.started != Known::No, "nobody started it")?;
             ensure(right, "its exit code is wrong")?;
-            ensure(state["FinishedAt"].as_str().is_some_and(|at| at.starts_with("20")), "no time of its end")?;
+            ensure(
+                state["FinishedAt"].as_str().is_some_and(|at| at.starts_with("20")),
+                "no time of its end",
+            )?;
         }
         "running" => {
             ensure(model.started != Known::No, "nobody started it")?;
@@ -106,7 +109,8 @@ fn log(d: &Daemon, model: &Model, state: &Value) -> Result<(), String> {
     let lines = model.plan.lines().0;
     let (mut next, mut runs) = (0, 0);
     for line in demultiplex(&reply.body)?.lines() {
-        let Some(number) = line.strip_suffix(" the quick brown fox").and_then(|number| number.parse::<u64>().ok())
+        let Some(number) =
+            line.strip_suffix(" the quick brown fox").and_then(|number| number.parse::<u64>().ok())
         else {
             return Err(format!("torn line {line:?}"));
         };
@@ -160,7 +164,13 @@ fn leftovers(d: &Daemon, known: &BTreeSet<String>) -> Vec<String> {
         if matches!(one["State"].as_str(), Some("running" | "restarting")) {
             active.insert(id.clone());
         }
-        volumes.extend(one["Mounts"].as_array().into_iter().flatten().filter_map(|mount| mount["Name"].as_str().map(str::to_owned)));
+        volumes.extend(
+            one["Mounts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|mount| mount["Name"].as_str().map(str::to_owned)),
+        );
         all.insert(id);
     }
     left.extend(all.difference(known).map(|id| format!("a container nobody made: {id}")));
@@ -168,7 +178,9 @@ fn leftovers(d: &Daemon, known: &BTreeSet<String>) -> Vec<String> {
     left.extend(census::stray_groups(d.instance(), &active));
     let made = d.get("/volumes").map(|reply| reply.json()).unwrap_or_default();
     let made = made["Volumes"].as_array().into_iter().flatten().filter_map(|one| one["Name"].as_str());
-    left.extend(made.filter(|name| !volumes.contains(*name)).map(|name| format!("a volume nobody uses: {name}")));
+    left.extend(
+        made.filter(|name| !volumes.contains(*name)).map(|name| format!("a volume nobody uses: {name}")),
+    );
     let folder = d.path("").to_string_lossy().into_owned();
     let supervisors = census::processes(&folder).into_iter().filter(|line| line.contains("supervisor"));
     left.extend(supervisors.filter(|line| !active.iter().any(|id| line.contains(id.as_str()))));

@@ -16,7 +16,9 @@ pub struct Random(u64);
 impl Random {
     pub fn new(seed: u64) -> Self {
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        (0..8).for_each(|_| drop(random.below(2)));
+        for _ in 0..8 {
+            random.below(2);
+        }
         random
     }
 
@@ -170,7 +172,9 @@ impl Model {
     fn ask(&mut self, socket: &Path, method: &str, target: &str, body: Option<&Value>) -> Outcome {
         let text = body.map(Value::to_string);
         let outcome = match http::request(socket, method, target, text.as_deref().map(str::as_bytes)) {
-            Ok(reply) => Outcome::Answered(reply.status, serde_json::from_slice(&reply.body).unwrap_or_default()),
+            Ok(reply) => {
+                Outcome::Answered(reply.status, serde_json::from_slice(&reply.body).unwrap_or_default())
+            }
             Err(error) => match error.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                     std::thread::sleep(Duration::from_millis(5));
@@ -180,7 +184,9 @@ impl Model {
             },
         };
         let said = match &outcome {
-            Outcome::Answered(status, document) => format!("{status} {}", document["message"].as_str().unwrap_or_default()),
+            Outcome::Answered(status, document) => {
+                format!("{status} {}", document["message"].as_str().unwrap_or_default())
+            }
             _ => "no answer".to_owned(),
         };
         self.history.push(format!("{method} {target}: {said}"));
@@ -267,7 +273,9 @@ fn remove(socket: &Path, model: &mut Model) {
     match model.ask(socket, "DELETE", &format!("/containers/{}?force=1&v=1", model.key()), None) {
         Outcome::Answered(204 | 404, _) if model.exists == Known::Yes => model.exists = Known::No,
         Outcome::Answered(204, _) => model.exists = Known::No,
-        Outcome::Unknown => (model.exists, model.disturbed, model.stopped) = (Known::Maybe, true, Known::Maybe),
+        Outcome::Unknown => {
+            (model.exists, model.disturbed, model.stopped) = (Known::Maybe, true, Known::Maybe)
+        }
         Outcome::Answered(404 | 409, _) | Outcome::Unheard => {}
         Outcome::Answered(status, document) => panic!("remove: {status} {document}"),
     }

@@ -62,7 +62,10 @@ pub(crate) fn check() -> Result<String> {
         if short == "daemon" {
             for other in direct.iter().filter(|other| other.starts_with("wharf-")) {
                 if !DAEMON_NAMES.contains(&self::short(other)) {
-                    broken.push(format!("daemon names {} itself; it goes through the engine", self::short(other)));
+                    broken.push(format!(
+                        "daemon names {} itself; it goes through the engine",
+                        self::short(other)
+                    ));
                 }
             }
         }
@@ -95,7 +98,10 @@ fn graph() -> Result<BTreeMap<String, BTreeSet<String>>> {
             .filter_map(|dependency| dependency["name"].as_str().map(str::to_owned))
             .collect()
     };
-    Ok(packages.iter().map(|package| (package["name"].as_str().unwrap_or_default().to_owned(), direct(package))).collect())
+    Ok(packages
+        .iter()
+        .map(|package| (package["name"].as_str().unwrap_or_default().to_owned(), direct(package)))
+        .collect())
 }
 
 /// Every workspace crate that `start` reaches.

@@ -23,7 +23,11 @@ pub const NEWEST: &str = "1.51";
 #[derive(Debug, Clone)]
 pub enum Endpoint {
     Unix(PathBuf),
-    Tcp { host: String, port: u16, tls: Option<Arc<rustls::ClientConfig>> },
+    Tcp {
+        host: String,
+        port: u16,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    },
     /// A command whose standard streams are the connection (`ssh HOST docker system dial-stdio`).
     Command(Vec<String>),
 }
@@ -87,7 +91,12 @@ impl Client {
     pub async fn connect(endpoint: Endpoint) -> Result<Self, ClientError> {
         let mut client = Self { endpoint, version: String::new() };
         let answer = client.send(Method::HEAD, "/_ping", Body::Empty, &[]).await?;
-        let offered = answer.headers().get("api-version").and_then(|value| value.to_str().ok()).unwrap_or("1.24").to_owned();
+        let offered = answer
+            .headers()
+            .get("api-version")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("1.24")
+            .to_owned();
         client.version = match std::env::var("DOCKER_API_VERSION") {
             Ok(wanted) if !wanted.is_empty() => wanted.trim_start_matches('v').to_owned(),
             _ if older(&offered, NEWEST) => offered,
@@ -124,7 +133,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         document(self.send(Method::POST, path, json(body)?, &[]).await?).await
     }
 
@@ -149,7 +162,13 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn send(&self, method: Method, path: &str, body: Body, headers: &[(&str, &str)]) -> Result<Response<Incoming>, ClientError> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
         let head = method == Method::HEAD;
         let answer = self.exchange(method, path, body, headers).await?;
         if answer.status().as_u16() < 400 {
@@ -168,7 +187,10 @@ impl Client {
         let headers = [(CONNECTION.as_str(), "Upgrade"), (UPGRADE.as_str(), "tcp")];
         let answer = self.send(Method::POST, path, body, &headers).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(ClientError::Protocol(format!("unable to upgrade to tcp, received {}", answer.status().as_u16())));
+            return Err(ClientError::Protocol(format!(
+                "unable to upgrade to tcp, received {}",
+                answer.status().as_u16()
+            )));
         }
         let upgraded = hyper::upgrade::on(answer).await?;
         Ok(Box::pin(TokioIo::new(upgraded)))
@@ -182,12 +204,19 @@ impl Client {
         self.dial().await
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Body, headers: &[(&str, &str)]) -> Result<Response<Incoming>, ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
         let connection = self.dial().await?;
         let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
         tokio::spawn(driver.with_upgrades());
         let prefix = if self.version.is_empty() { String::new() } else { format!("/v{}", self.version) };
-        let mut request = Request::builder().method(method).uri(format!("{prefix}{path}")).header(HOST, "api.wharf");
+        let mut request =
+            Request::builder().method(method).uri(format!("{prefix}{path}")).header(HOST, "api.wharf");
         request = request.header("User-Agent", concat!("Wharf-Client/", env!("CARGO_PKG_VERSION")));
         if let Body::Json(_) = body {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -206,12 +235,17 @@ impl Client {
         match &self.endpoint {
             Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(unreachable)?)),
             Endpoint::Tcp { host, port, tls } => {
-                let stream = TcpStream::connect(address(host, *port).map_err(unreachable)?).await.map_err(unreachable)?;
+                let stream = TcpStream::connect(address(host, *port).map_err(unreachable)?)
+                    .await
+                    .map_err(unreachable)?;
                 stream.set_nodelay(true).map_err(unreachable)?;
                 let Some(tls) = tls else { return Ok(Box::new(stream)) };
                 let name = rustls::pki_types::ServerName::try_from(host.clone())
                     .map_err(|error| ClientError::Protocol(format!("{host}: {error}")))?;
-                let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(unreachable)?;
+                let stream = tokio_rustls::TlsConnector::from(tls.clone())
+                    .connect(name, stream)
+                    .await
+                    .map_err(unreachable)?;
                 Ok(Box::new(stream))
             }
             Endpoint::Command(words) => dial_command(words).map_err(unreachable),
@@ -222,15 +256,17 @@ impl Client {
 /// An address to connect to. Names other than `localhost` are left to `ssh://` and address literals: this static
 /// binary has no name service of the C library.
 fn address(host: &str, port: u16) -> std::io::Result<std::net::SocketAddr> {
-    let literal = if host == "localhost" { "127.0.0.1" } else { host.trim_start_matches('[').trim_end_matches(']') };
-    let address: std::net::IpAddr = literal
-        .parse()
-        .map_err(|_| std::io::Error::other(format!("{host} is no IP address; give the daemon's address as a number")))?;
+    let literal =
+        if host == "localhost" { "127.0.0.1" } else { host.trim_start_matches('[').trim_end_matches(']') };
+    let address: std::net::IpAddr = literal.parse().map_err(|_| {
+        std::io::Error::other(format!("{host} is no IP address; give the daemon's address as a number"))
+    })?;
     Ok((address, port).into())
 }
 
 fn dial_command(words: &[String]) -> std::io::Result<Box<dyn Connection>> {
-    let (program, arguments) = words.split_first().ok_or_else(|| std::io::Error::other("no command to connect through"))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| std::io::Error::other("no command to connect through"))?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let theirs = std::os::fd::OwnedFd::from(theirs);
@@ -260,7 +296,10 @@ struct Receiver(tokio::sync::mpsc::Receiver<Bytes>);
 impl futures_core::Stream for Receiver {
     type Item = Result<Frame<Bytes>, std::convert::Infallible>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -18,7 +18,9 @@ const FLAGS_FIRST: [&str; 4] = ["run", "create", "exec", "top"];
 
 /// Gives every flag of `command` and below Docker's manners.
 pub(crate) fn relaxed(command: Command) -> Command {
-    command.mut_args(|flag| if flag.is_positional() { flag } else { relaxed_flag(flag) }).mut_subcommands(relaxed)
+    command
+        .mut_args(|flag| if flag.is_positional() { flag } else { relaxed_flag(flag) })
+        .mut_subcommands(relaxed)
 }
 
 fn relaxed_flag(flag: Arg) -> Arg {
@@ -47,7 +49,8 @@ fn relaxed_flag(flag: Arg) -> Arg {
 /// not taken for flags.
 pub(crate) fn separated(root: &Command, mut arguments: Vec<OsString>) -> Vec<OsString> {
     let (command, path, at) = walk(root, &arguments);
-    let flags_first = path.last().is_some_and(|word| FLAGS_FIRST.contains(&word.as_str())) && !matches!(path[0].as_str(), "volume" | "network" | "context");
+    let flags_first = path.last().is_some_and(|word| FLAGS_FIRST.contains(&word.as_str()))
+        && !matches!(path[0].as_str(), "volume" | "network" | "context");
     if flags_first && let Some(at) = first_word(command, &arguments, at) {
         arguments.insert(at, "--".into());
     }
@@ -58,7 +61,9 @@ pub(crate) fn separated(root: &Command, mut arguments: Vec<OsString>) -> Vec<OsS
 fn walk<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, Vec<String>, usize) {
     let (mut command, mut path, mut at) = (root, Vec::new(), 0);
     while let Some(next) = first_word(command, arguments, at) {
-        let Some(found) = arguments[next].to_str().and_then(|word| command.find_subcommand(word)) else { break };
+        let Some(found) = arguments[next].to_str().and_then(|word| command.find_subcommand(word)) else {
+            break;
+        };
         path.push(found.get_name().to_owned());
         (command, at) = (found, next + 1);
     }
@@ -67,17 +72,24 @@ fn walk<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, Vec<Stri
 
 /// The first argument from `at` on that is neither a flag nor a flag's value; none when `--` or the end comes first.
 fn first_word(command: &Command, arguments: &[OsString], mut at: usize) -> Option<usize> {
-    let takes_value = |flag: &Arg| matches!(flag.get_action(), ArgAction::Set | ArgAction::Append) && !flag.is_require_equals_set();
+    let takes_value = |flag: &Arg| {
+        matches!(flag.get_action(), ArgAction::Set | ArgAction::Append) && !flag.is_require_equals_set()
+    };
     while let Some(word) = arguments.get(at).map(|word| word.to_string_lossy().into_owned()) {
         if word == "--" {
             return None;
         }
         let valued = if let Some(name) = word.strip_prefix("--") {
-            let named = |flag: &&Arg| flag.get_long() == Some(name) || flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&name));
+            let named = |flag: &&Arg| {
+                flag.get_long() == Some(name)
+                    || flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+            };
             command.get_arguments().find(named).is_some_and(takes_value)
         } else if word.starts_with('-') && word.len() > 1 {
             let letters: Vec<char> = word.chars().skip(1).collect();
-            let short = |letter: char| command.get_arguments().find(|flag| flag.get_short() == Some(letter)).is_some_and(takes_value);
+            let short = |letter: char| {
+                command.get_arguments().find(|flag| flag.get_short() == Some(letter)).is_some_and(takes_value)
+            };
             // A value may be glued to its letter: only one that ends the word takes the next.
             letters.iter().position(|letter| short(*letter)).is_some_and(|found| found + 1 == letters.len())
         } else {
@@ -102,16 +114,21 @@ pub(crate) fn refuse(root: &Command, arguments: &[OsString], error: &clap::Error
             let _ = command.clone().bin_name(&name).print_help();
             return 0;
         }
-        ErrorKind::InvalidSubcommand => (format!("wharf: unknown command: {name} {}", context(ContextKind::InvalidSubcommand)), 1),
+        ErrorKind::InvalidSubcommand => {
+            (format!("wharf: unknown command: {name} {}", context(ContextKind::InvalidSubcommand)), 1)
+        }
         ErrorKind::UnknownArgument => unknown(&context(ContextKind::InvalidArg), command, &name),
-        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::TooManyValues => (arity(command, &name), 1),
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::TooManyValues => {
+            (arity(command, &name), 1)
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let (flag, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
             let flag = spelled(command, &flag);
             if value.is_empty() && error.kind() == ErrorKind::InvalidValue {
                 (format!("flag needs an argument: {flag}"), WRONG_FLAG)
             } else {
-                let why = std::error::Error::source(error).map_or_else(|| "invalid syntax".to_owned(), ToString::to_string);
+                let why = std::error::Error::source(error)
+                    .map_or_else(|| "invalid syntax".to_owned(), ToString::to_string);
                 (format!("invalid argument \"{value}\" for \"{flag}\" flag: {why}"), WRONG_FLAG)
             }
         }
@@ -135,21 +152,30 @@ fn unknown(word: &str, command: &Command, name: &str) -> (String, i32) {
 fn arity(command: &Command, name: &str) -> String {
     let positionals: Vec<&Arg> = command.get_positionals().collect();
     let required = positionals.iter().filter(|positional| positional.is_required_set()).count();
-    let many = positionals.iter().any(|positional| positional.get_num_args().is_some_and(|range| range.max_values() > 1) || matches!(positional.get_action(), ArgAction::Append));
+    let many = positionals.iter().any(|positional| {
+        positional.get_num_args().is_some_and(|range| range.max_values() > 1)
+            || matches!(positional.get_action(), ArgAction::Append)
+    });
     let plural = |count: usize| if count == 1 { "argument" } else { "arguments" };
     match (required, positionals.len()) {
         (_, 0) => format!("wharf: '{name}' accepts no arguments"),
         (required, _) if many => format!("wharf: '{name}' requires at least {required} {}", plural(required)),
-        (required, all) if required == all => format!("wharf: '{name}' requires {required} {}", plural(required)),
+        (required, all) if required == all => {
+            format!("wharf: '{name}' requires {required} {}", plural(required))
+        }
         (0, all) => format!("wharf: '{name}' accepts at most {all} {}", plural(all)),
-        (required, all) => format!("wharf: '{name}' requires at least {required} and at most {all} arguments"),
+        (required, all) => {
+            format!("wharf: '{name}' requires at least {required} and at most {all} arguments")
+        }
     }
 }
 
 /// `-m, --memory` for clap's `--memory <BYTES>`.
 fn spelled(command: &Command, shown: &str) -> String {
     let long = shown.split([' ', '=', '[']).next().unwrap_or(shown);
-    let flag = command.get_arguments().find(|flag| flag.get_long().is_some_and(|name| long.strip_prefix("--") == Some(name)));
+    let flag = command
+        .get_arguments()
+        .find(|flag| flag.get_long().is_some_and(|name| long.strip_prefix("--") == Some(name)));
     flag.and_then(Arg::get_short).map_or_else(|| long.to_owned(), |short| format!("-{short}, {long}"))
 }
 
@@ -181,9 +207,13 @@ mod tests {
 
     #[test]
     fn what_follows_an_image_is_its_commands() {
-        let line = |text: &str| separated(&root(), split(text)).join(&OsString::from(" ")).into_string().unwrap();
+        let line =
+            |text: &str| separated(&root(), split(text)).join(&OsString::from(" ")).into_string().unwrap();
         assert_eq!(line("run -it --name x busybox -c y"), "run -it --name x -- busybox -c y");
-        assert_eq!(line("-H unix:///x run --rm -e A=b -eC busybox --rm"), "-H unix:///x run --rm -e A=b -eC -- busybox --rm");
+        assert_eq!(
+            line("-H unix:///x run --rm -e A=b -eC busybox --rm"),
+            "-H unix:///x run --rm -e A=b -eC -- busybox --rm"
+        );
         assert_eq!(line("container exec -i -w / box ls -l"), "container exec -i -w / -- box ls -l");
         assert_eq!(line("run -- busybox -c"), "run -- busybox -c");
         assert_eq!(line("volume create -d local x"), "volume create -d local x");
@@ -192,7 +222,9 @@ mod tests {
 
     #[test]
     fn booleans_take_values_and_flags_replace_themselves() {
-        let matches = |line: &str| root().try_get_matches_from(std::iter::once(OsString::from("wharf")).chain(split(line)));
+        let matches = |line: &str| {
+            root().try_get_matches_from(std::iter::once(OsString::from("wharf")).chain(split(line)))
+        };
         let found = matches("ps -a --all=false").unwrap();
         assert!(!found.subcommand_matches("ps").unwrap().get_flag("all"));
         assert!(matches("ps --all=maybe").is_err());
@@ -213,7 +245,9 @@ mod tests {
     #[test]
     fn arity_is_said_as_docker_says_it() {
         let command = root();
-        let of = |words: &[&str]| words.iter().fold(&command, |command, word| command.find_subcommand(word).unwrap()).clone();
+        let of = |words: &[&str]| {
+            words.iter().fold(&command, |command, word| command.find_subcommand(word).unwrap()).clone()
+        };
         assert_eq!(arity(&of(&["ps"]), "wharf ps"), "wharf: 'wharf ps' accepts no arguments");
         assert_eq!(arity(&of(&["tag"]), "wharf tag"), "wharf: 'wharf tag' requires 2 arguments");
         assert_eq!(arity(&of(&["exec"]), "wharf exec"), "wharf: 'wharf exec' requires at least 2 arguments");

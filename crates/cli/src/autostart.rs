@@ -19,8 +19,10 @@ pub(crate) fn wanted() -> bool {
 
 /// Starts it and waits until its socket is there.
 pub(crate) async fn start() -> Result<(), CliError> {
-    let failed = |what: &str, error: &std::io::Error| CliError::new(format!("start a daemon: {what}: {error}"));
-    let log = std::fs::File::options().create(true).append(true).open(LOG).map_err(|error| failed(LOG, &error))?;
+    let failed =
+        |what: &str, error: &std::io::Error| CliError::new(format!("start a daemon: {what}: {error}"));
+    let log =
+        std::fs::File::options().create(true).append(true).open(LOG).map_err(|error| failed(LOG, &error))?;
     let copy = log.try_clone().map_err(|error| failed(LOG, &error))?;
     say(&format!("wharf: no daemon at {DEFAULT_SOCKET}; starting one (its log: {LOG})"));
     let mut child = Command::new("/proc/self/exe")

@@ -53,8 +53,10 @@ pub(crate) struct Target {
 impl Target {
     /// The folder of Docker's client configuration.
     pub(crate) fn config_folder(&self) -> PathBuf {
-        let environment = || std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".docker");
+        let environment =
+            || std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home =
+            || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".docker");
         self.config.clone().or_else(environment).unwrap_or_else(home)
     }
 
@@ -99,7 +101,8 @@ impl Target {
     /// The name of the context in use.
     pub(crate) fn context_name(&self) -> String {
         let environment = || std::env::var("DOCKER_CONTEXT").ok().filter(|value| !value.is_empty());
-        let stored = || if contexts::overriding().is_some() { None } else { contexts::current(&self.config_folder()) };
+        let stored =
+            || if contexts::overriding().is_some() { None } else { contexts::current(&self.config_folder()) };
         self.context.clone().or_else(environment).or_else(stored).unwrap_or_else(|| contexts::DEFAULT.into())
     }
 
@@ -125,7 +128,9 @@ impl Target {
             return Err(CliError::new(format!("unable to parse docker host `{address}`")));
         };
         let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, "2375"));
-        let port = port.parse().map_err(|_| CliError::new(format!("unable to parse docker host `{address}`: no port")))?;
+        let port = port
+            .parse()
+            .map_err(|_| CliError::new(format!("unable to parse docker host `{address}`: no port")))?;
         let host = if host.is_empty() { "127.0.0.1" } else { host };
         Ok(Endpoint::Tcp { host: host.to_owned(), port, tls: self.tls()? })
     }
@@ -138,25 +143,34 @@ impl Target {
         }
         let folder = std::env::var_os("DOCKER_CERT_PATH").map_or_else(|| self.config_folder(), PathBuf::from);
         let file = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| folder.join(name));
-        let wrong = |path: &Path, error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
+        let wrong = |path: &Path, error: &dyn std::fmt::Display| {
+            CliError::new(format!("{}: {error}", path.display()))
+        };
         let mut roots = rustls::RootCertStore::empty();
         let authority = file(&self.tlscacert, "ca.pem");
-        for certificate in CertificateDer::pem_file_iter(&authority).map_err(|error| wrong(&authority, &error))? {
-            roots.add(certificate.map_err(|error| wrong(&authority, &error))?).map_err(|error| wrong(&authority, &error))?;
+        for certificate in
+            CertificateDer::pem_file_iter(&authority).map_err(|error| wrong(&authority, &error))?
+        {
+            roots
+                .add(certificate.map_err(|error| wrong(&authority, &error))?)
+                .map_err(|error| wrong(&authority, &error))?;
         }
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| CliError::new(error.to_string()))?
-            .with_root_certificates(roots);
+        let builder =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| CliError::new(error.to_string()))?
+                .with_root_certificates(roots);
         let (certificate, key) = (file(&self.tlscert, "cert.pem"), file(&self.tlskey, "key.pem"));
         if !certificate.exists() {
             return Ok(Some(Arc::new(builder.with_no_client_auth())));
         }
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_file_iter(&certificate).map_err(|error| wrong(&certificate, &error))?.collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate)
+            .map_err(|error| wrong(&certificate, &error))?
+            .collect();
         let chain = chain.map_err(|error| wrong(&certificate, &error))?;
         let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| wrong(&key, &error))?;
-        let config = builder.with_client_auth_cert(chain, secret).map_err(|error| wrong(&certificate, &error))?;
+        let config =
+            builder.with_client_auth_cert(chain, secret).map_err(|error| wrong(&certificate, &error))?;
         Ok(Some(Arc::new(config)))
     }
 }
@@ -182,6 +196,9 @@ mod tests {
 
     #[test]
     fn ssh_addresses_become_commands() {
-        assert_eq!(ssh("me@there:2222").join(" "), "ssh -o ConnectTimeout=30 -T -p 2222 -- me@there docker system dial-stdio");
+        assert_eq!(
+            ssh("me@there:2222").join(" "),
+            "ssh -o ConnectTimeout=30 -T -p 2222 -- me@there docker system dial-stdio"
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(crate) struct Context {
 
 /// The variable that takes the choice away from contexts, if one is set.
 pub(crate) fn overriding() -> Option<&'static str> {
-    ["WHARF_HOST", "DOCKER_HOST"].into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    ["WHARF_HOST", "DOCKER_HOST"]
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The name in `config.json`.
@@ -40,7 +42,9 @@ pub(crate) fn current(config: &Path) -> Option<String> {
 pub(crate) fn read(config: &Path, name: &str) -> Result<Context, CliError> {
     let folder = folder(config, name);
     let file = folder.join("meta.json");
-    let missing = |why: String| CliError::new(format!("context \"{name}\": context not found: open {}: {why}", file.display()));
+    let missing = |why: String| {
+        CliError::new(format!("context \"{name}\": context not found: open {}: {why}", file.display()))
+    };
     let text = std::fs::read(&file).map_err(|error| missing(reason(&error)))?;
     parse(&serde_json::from_slice(&text)?, &folder).ok_or_else(|| missing("no docker endpoint".into()))
 }
@@ -64,7 +68,12 @@ pub(crate) fn all(config: &Path, address: &str) -> Vec<Context> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| parse(&serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?, &entry.path()))
+        .filter_map(|entry| {
+            parse(
+                &serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?,
+                &entry.path(),
+            )
+        })
         .collect();
     list.push(Context {
         name: DEFAULT.into(),
@@ -90,7 +99,9 @@ pub(crate) fn choose(config: &Path, name: &str) -> Result<(), CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => serde_json::json!({}),
         Err(error) => return Err(error.into()),
     };
-    let Some(fields) = document.as_object_mut() else { return Err(CliError::new(format!("{}: not an object", file.display()))) };
+    let Some(fields) = document.as_object_mut() else {
+        return Err(CliError::new(format!("{}: not an object", file.display())));
+    };
     if name == DEFAULT {
         fields.remove("currentContext");
     } else {
@@ -115,7 +126,8 @@ mod tests {
         std::fs::write(home.join("meta.json"), r#"{"Name":"far","Metadata":{"Description":"d"},"Endpoints":{"docker":{"Host":"tcp://1.2.3.4:2375"}}}"#).unwrap();
         std::fs::write(config.path().join("config.json"), r#"{"auths":{}}"#).unwrap();
 
-        let names: Vec<String> = all(config.path(), "unix:///x").into_iter().map(|context| context.name).collect();
+        let names: Vec<String> =
+            all(config.path(), "unix:///x").into_iter().map(|context| context.name).collect();
         assert_eq!(names, ["default", "far"]);
         assert_eq!(read(config.path(), "far").unwrap().host, "tcp://1.2.3.4:2375");
         assert!(choose(config.path(), "nope").is_err());

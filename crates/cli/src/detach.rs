@@ -26,7 +26,8 @@ impl Keys {
             _ => None,
         };
         let sequence: Option<Vec<u8>> = text.split(',').map(key).collect();
-        let sequence = sequence.ok_or_else(|| CliError::new(format!("invalid detach keys ({text}) provided")))?;
+        let sequence =
+            sequence.ok_or_else(|| CliError::new(format!("invalid detach keys ({text}) provided")))?;
         Ok(Self { sequence, matched: 0 })
     }
 

@@ -23,8 +23,11 @@ pub(crate) fn query(flags: &[String]) -> Result<String, CliError> {
 
 /// `path` with the query parameters that have a value.
 pub(crate) fn path(path: &str, parameters: &[(&str, &str)]) -> String {
-    let query: Vec<String> =
-        parameters.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={value}")).collect();
+    let query: Vec<String> = parameters
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
 }
 

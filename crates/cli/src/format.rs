@@ -13,7 +13,12 @@ pub(crate) type Column = (&'static str, &'static str);
 
 /// Shows `rows` by `format`: nothing or `table` is the table of the first `shown` of `columns`; `table TEMPLATE` a
 /// table of the template's fields; `json` a document a line; anything else a template a line.
-pub(crate) fn rows(format: Option<&str>, columns: &[Column], shown: &[&str], rows: &[Row]) -> Result<(), CliError> {
+pub(crate) fn rows(
+    format: Option<&str>,
+    columns: &[Column],
+    shown: &[&str],
+    rows: &[Row],
+) -> Result<(), CliError> {
     let template = match format.unwrap_or("table") {
         "json" => return rows.iter().try_for_each(|row| print(&document_line(row))),
         "" | "table" => shown.iter().map(|field| format!("{{{{.{field}}}}}")).collect::<Vec<_>>().join("\t"),
@@ -26,7 +31,9 @@ pub(crate) fn rows(format: Option<&str>, columns: &[Column], shown: &[&str], row
         },
     };
     let template = parse(&template)?;
-    let header = Json::Object(columns.iter().map(|(field, header)| ((*field).to_owned(), Json::from(*header))).collect());
+    let header = Json::Object(
+        columns.iter().map(|(field, header)| ((*field).to_owned(), Json::from(*header))).collect(),
+    );
     let mut lines = vec![fill(&template, &header)?];
     for row in rows {
         lines.push(fill(&template, &object(row))?);
@@ -61,7 +68,8 @@ pub(crate) fn document(format: &str, document: &Json) -> Result<String, CliError
     if format == "json" {
         return Ok(escape_html(&document.to_string()));
     }
-    let template = compile(&unescape(format)).map_err(|error| CliError::new(format!("template parsing error: {error}")).with_code(64))?;
+    let template = compile(&unescape(format))
+        .map_err(|error| CliError::new(format!("template parsing error: {error}")).with_code(64))?;
     render(&template, &value(document)).map_err(|error| error.within("template parsing error"))
 }
 
@@ -120,7 +128,8 @@ mod tests {
 
     #[test]
     fn templates_are_gos() {
-        let data = json!({ "Name": "/x", "State": { "Running": true }, "List": ["a", "b"], "Map": { "k": "v" } });
+        let data =
+            json!({ "Name": "/x", "State": { "Running": true }, "List": ["a", "b"], "Map": { "k": "v" } });
         assert_eq!(document("{{.Name}} {{.State.Running}}", &data).unwrap(), "/x true");
         assert_eq!(document("{{json .List}} {{join .List \",\"}}", &data).unwrap(), "[\"a\",\"b\"] a,b");
         assert_eq!(document("{{range $k, $v := .Map}}{{$k}}={{$v}}{{end}}", &data).unwrap(), "k=v");
@@ -131,12 +140,18 @@ mod tests {
 
     #[test]
     fn documents_are_indented_in_their_order() {
-        assert_eq!(indented(r#"[{"b":1,"a":[],"c":"x{\"}"}]"#), "[\n    {\n        \"b\": 1,\n        \"a\": [],\n        \"c\": \"x{\\\"}\"\n    }\n]");
+        assert_eq!(
+            indented(r#"[{"b":1,"a":[],"c":"x{\"}"}]"#),
+            "[\n    {\n        \"b\": 1,\n        \"a\": [],\n        \"c\": \"x{\\\"}\"\n    }\n]"
+        );
         assert_eq!(indented("[]"), "[]");
     }
 
     #[test]
     fn lines_are_escaped_as_go_does() {
-        assert_eq!(document_line(&vec![("Ports", json!("80->80")), ("Label", json!({ "a": "b" }))]), r#"{"Ports":"80-\u003e80"}"#);
+        assert_eq!(
+            document_line(&vec![("Ports", json!("80->80")), ("Label", json!({ "a": "b" }))]),
+            r#"{"Ports":"80-\u003e80"}"#
+        );
     }
 }

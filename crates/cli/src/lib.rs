@@ -57,7 +57,8 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
     let root = arguments::relaxed(Arguments::command());
     let arguments = arguments::separated(&root, arguments);
     let all = std::iter::once(OsString::from("wharf")).chain(arguments.iter().cloned());
-    let parsed = root.clone().try_get_matches_from(all).and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed =
+        root.clone().try_get_matches_from(all).and_then(|matches| Arguments::from_arg_matches(&matches));
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(error) if !error.use_stderr() => {

@@ -9,7 +9,8 @@ pub(crate) fn query(text: &str) -> Result<String, CliError> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    let platform: wharf_oci::Platform = text.parse().map_err(|error| CliError::new(format!("invalid platform: {error}")))?;
+    let platform: wharf_oci::Platform =
+        text.parse().map_err(|error| CliError::new(format!("invalid platform: {error}")))?;
     Ok(escape(&serde_json::to_string(&platform)?))
 }
 

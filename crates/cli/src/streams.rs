@@ -22,7 +22,12 @@ pub(crate) enum Ended {
 
 /// Carries the streams until the daemon ends the connection or the caller detaches. `input` says whether standard
 /// input is sent; `tty` whether it is a terminal's, whose detach sequence is looked for, and whose output has no frames.
-pub(crate) async fn carry(connection: Hijacked, input: bool, tty: bool, keys: Keys) -> Result<Ended, CliError> {
+pub(crate) async fn carry(
+    connection: Hijacked,
+    input: bool,
+    tty: bool,
+    keys: Keys,
+) -> Result<Ended, CliError> {
     let (reader, writer) = tokio::io::split(connection);
     let (detach, mut detached) = tokio::sync::oneshot::channel();
     // Standard input must not hold the end back: the process may be over while the caller types nothing.
@@ -103,7 +108,12 @@ pub(crate) async fn unframe(mut reader: impl AsyncRead + Unpin) -> Result<(), Cl
                 let mut err = std::io::stderr();
                 err.write_all(&payload)?;
             }
-            3 => return Err(CliError::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(&payload)))),
+            3 => {
+                return Err(CliError::new(format!(
+                    "error from daemon in stream: {}",
+                    String::from_utf8_lossy(&payload)
+                )));
+            }
             _ => {
                 let mut out = std::io::stdout();
                 out.write_all(&payload)?;

@@ -22,7 +22,8 @@ fn layout(lines: &[String], least: usize) -> Vec<String> {
     let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        let widest = cells.iter().filter(|row| row.len() > column + 1).map(|row| row[column].chars().count()).max();
+        let widest =
+            cells.iter().filter(|row| row.len() > column + 1).map(|row| row[column].chars().count()).max();
         widest.map_or(0, |widest| (widest + 3).max(least))
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

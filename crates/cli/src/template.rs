@@ -13,13 +13,42 @@ use crate::error::CliError;
 
 /// Fields that are maps; null is shown as an empty one.
 const MAPS: [&str; 17] = [
-    "Annotations", "Attributes", "Containers", "Data", "DriverOpts", "ExposedPorts", "GraphDriver", "Labels", "LogOpts", "Networks",
-    "Options", "PortBindings", "Ports", "StorageOpt", "Sysctls", "Tmpfs", "Volumes",
+    "Annotations",
+    "Attributes",
+    "Containers",
+    "Data",
+    "DriverOpts",
+    "ExposedPorts",
+    "GraphDriver",
+    "Labels",
+    "LogOpts",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
 ];
 /// Fields that are pointers.
 const POINTERS: [&str; 16] = [
-    "ClusterVolume", "Descriptor", "Health", "Healthcheck", "IPAMConfig", "ImageManifestDescriptor", "Init", "MemorySwappiness",
-    "OomKillDisable", "PidsLimit", "Platform", "SizeRootFs", "SizeRw", "StopTimeout", "UsageData", "BindOptions",
+    "ClusterVolume",
+    "Descriptor",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "Platform",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+    "UsageData",
+    "BindOptions",
 ];
 /// Fields that documents leave out when they are empty: where they belong (by a field that is always there) and
 /// their names; those of the third list are strings.
@@ -42,9 +71,12 @@ pub(crate) fn unescape(text: &str) -> String {
 
 /// Compiles a template; the error is Go's text without what went before it.
 pub(crate) fn compile(source: &str) -> Result<Template, String> {
-    let text = |arguments: &[Value], at: usize| arguments.get(at).map(ToString::to_string).unwrap_or_default();
+    let text =
+        |arguments: &[Value], at: usize| arguments.get(at).map(ToString::to_string).unwrap_or_default();
     let string = |text: String| Ok::<Value, TemplateError>(Value::String(text.into()));
-    let count = |arguments: &[Value], at: usize| arguments.get(at).and_then(Value::as_int).and_then(|count| usize::try_from(count).ok());
+    let count = |arguments: &[Value], at: usize| {
+        arguments.get(at).and_then(Value::as_int).and_then(|count| usize::try_from(count).ok())
+    };
     let parsed = Template::new("")
         .missing_key(MissingKey::Error)
         .func("json", move |arguments| string(arguments.first().map(json).unwrap_or(Json::Null).to_string()))
@@ -56,7 +88,9 @@ pub(crate) fn compile(source: &str) -> Result<Template, String> {
             let (whole, by) = (text(arguments, 0), text(arguments, 1));
             Ok(Value::List(whole.split(by.as_str()).map(|part| Value::String(part.into())).collect()))
         })
-        .func("truncate", move |arguments| string(text(arguments, 0).chars().take(count(arguments, 1).unwrap_or(usize::MAX)).collect()))
+        .func("truncate", move |arguments| {
+            string(text(arguments, 0).chars().take(count(arguments, 1).unwrap_or(usize::MAX)).collect())
+        })
         .func("pad", move |arguments| {
             let blanks = |at: usize| " ".repeat(count(arguments, at).unwrap_or(0));
             let text = text(arguments, 0);
@@ -65,7 +99,9 @@ pub(crate) fn compile(source: &str) -> Result<Template, String> {
         // Docker's rows have a method of this name.
         .func("label", |arguments| match (arguments.first(), arguments.get(1)) {
             (Some(Value::Map(row)), Some(name)) => match row.get("Label") {
-                Some(Value::Map(labels)) => Ok(labels.get(&*name.to_string()).cloned().unwrap_or_else(|| Value::String("".into()))),
+                Some(Value::Map(labels)) => {
+                    Ok(labels.get(&*name.to_string()).cloned().unwrap_or_else(|| Value::String("".into())))
+                }
                 _ => Ok(name.clone()),
             },
             _ => Ok(Value::String("".into())),
@@ -119,7 +155,8 @@ fn named(name: &str, document: &Json) -> Value {
         Json::String(text) => Value::String(text.as_str().into()),
         Json::Array(list) => Value::List(list.iter().map(|item| named(".", item)).collect()),
         Json::Object(fields) => {
-            let mut map: BTreeMap<Arc<str>, Value> = fields.iter().map(|(name, field)| (Arc::from(name.as_str()), named(name, field))).collect();
+            let mut map: BTreeMap<Arc<str>, Value> =
+                fields.iter().map(|(name, field)| (Arc::from(name.as_str()), named(name, field))).collect();
             for (_, absent, strings) in OPTIONAL.iter().filter(|(mark, ..)| fields.contains_key(*mark)) {
                 for name in *absent {
                     map.entry(Arc::from(*name)).or_insert_with(|| named(name, &Json::Null));
@@ -145,7 +182,8 @@ fn json(value: &Value) -> Json {
         Value::Map(map) if Arc::ptr_eq(map, &NO_MAP) => Json::Null,
         Value::List(list) => Json::Array(list.iter().map(json).collect()),
         Value::Map(fields) => {
-            let shown = fields.iter().filter(|(name, field)| &***name != "Label" && !left_out(fields, name, field));
+            let shown =
+                fields.iter().filter(|(name, field)| &***name != "Label" && !left_out(fields, name, field));
             Json::Object(shown.map(|(name, field)| (name.to_string(), json(field))).collect())
         }
         _ => Json::Null,
@@ -161,7 +199,10 @@ fn left_out(fields: &BTreeMap<Arc<str>, Value>, name: &str, field: &Value) -> bo
         Value::Map(map) => Arc::ptr_eq(map, &NO_MAP),
         _ => false,
     };
-    empty && OPTIONAL.iter().any(|(mark, absent, strings)| fields.contains_key(*mark) && (absent.contains(&name) || strings.contains(&name)))
+    empty
+        && OPTIONAL.iter().any(|(mark, absent, strings)| {
+            fields.contains_key(*mark) && (absent.contains(&name) || strings.contains(&name))
+        })
 }
 
 #[cfg(test)]
@@ -199,7 +240,13 @@ mod tests {
     #[test]
     fn functions_are_dockers() {
         let data = json!({ "Name": "/x", "List": ["a", "b"], "Text": "a,b", "Big": u64::MAX });
-        assert_eq!(show("{{join .List \"-\"}} {{upper .Name}} {{title .Text}} {{truncate .Text 2}}", &data), "a-b /X A,b a,");
-        assert_eq!(show("{{range split .Text \",\"}}<{{.}}>{{end}}{{pad .Name 1 2}}|{{.Big}}", &data), "<a><b> /x  |18446744073709551615");
+        assert_eq!(
+            show("{{join .List \"-\"}} {{upper .Name}} {{title .Text}} {{truncate .Text 2}}", &data),
+            "a-b /X A,b a,"
+        );
+        assert_eq!(
+            show("{{range split .Text \",\"}}<{{.}}>{{end}}{{pad .Name 1 2}}|{{.Big}}", &data),
+            "<a><b> /x  |18446744073709551615"
+        );
     }
 }

@@ -37,7 +37,9 @@ fn significant(number: f64, digits: usize) -> String {
 
 /// `3 minutes ago` for a time in Unix seconds.
 pub(crate) fn ago(unix: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
     format!("{} ago", human(u64::try_from(now - unix).unwrap_or(0)))
 }
 
@@ -63,7 +65,8 @@ pub(crate) fn human(seconds: u64) -> String {
 
 /// A time in Unix seconds as Go prints it: `2024-01-01 00:00:00 +0000 UTC`, in the local zone.
 pub(crate) fn date(unix: i64) -> String {
-    let moment = jiff::Timestamp::from_second(unix).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    let moment =
+        jiff::Timestamp::from_second(unix).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
     moment.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 

@@ -49,7 +49,10 @@ impl ByteStream {
     }
 
     /// The next chunk, for poll-based callers such as an HTTP body.
-    pub fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Bytes>>> {
+    pub fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes>>> {
         self.receiver.poll_recv(context)
     }
 

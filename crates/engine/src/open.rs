@@ -123,7 +123,9 @@ fn storage_driver(config: &EngineConfig) -> Result<Option<Driver>> {
         None | Some("") => Ok(None),
         Some("overlay2" | "overlay" | "overlayfs") => Ok(Some(Driver::Overlay)),
         Some("vfs") => Ok(Some(Driver::Vfs)),
-        Some(other) => Err(Error::invalid(format!("error initializing graphdriver: driver not supported: {other}"))),
+        Some(other) => {
+            Err(Error::invalid(format!("error initializing graphdriver: driver not supported: {other}")))
+        }
     }
 }
 

@@ -50,7 +50,8 @@ impl Pools {
             Class::Images => &self.images,
             Class::Host => &self.host,
         };
-        let permit = class.clone().acquire_owned().await.map_err(|_| Error::unavailable("the engine is closing"))?;
+        let permit =
+            class.clone().acquire_owned().await.map_err(|_| Error::unavailable("the engine is closing"))?;
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work()

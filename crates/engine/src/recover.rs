@@ -67,7 +67,10 @@ fn sweep(containers: &Containers) -> Result<()> {
     let known: HashSet<String> = containers.all().iter().map(|one| one.id().to_owned()).collect();
     let stray = |path: &Path| -> Vec<String> {
         let names = std::fs::read_dir(path).into_iter().flatten().flatten();
-        names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| !known.contains(name)).collect()
+        names
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !known.contains(name))
+            .collect()
     };
     let sockets = containers.config.exec_root.join("c");
     for id in stray(&sockets) {
@@ -145,7 +148,11 @@ async fn adopt(
     let state = match status.phase {
         Phase::Running { pid, started_at } => {
             let running = Running { pid, started_at };
-            if is_frozen(containers, container).await { State::Paused(running) } else { State::Running(running) }
+            if is_frozen(containers, container).await {
+                State::Paused(running)
+            } else {
+                State::Running(running)
+            }
         }
         _ => State::Restarting(last_run(&before, &told, status.last_exit)),
     };
@@ -186,7 +193,12 @@ async fn bury(containers: &Arc<Containers>, container: &Arc<Container>) -> Optio
 }
 
 /// Gives a container that outlived daemon and supervisor a new supervisor. False: it did not.
-async fn replace(containers: &Arc<Containers>, container: &Arc<Container>, told: &Told, before: &Life) -> bool {
+async fn replace(
+    containers: &Arc<Containers>,
+    container: &Arc<Container>,
+    told: &Told,
+    before: &Life,
+) -> bool {
     let Some(running) = told.running else { return false };
     let record = container.view().record.clone();
     let path = containers.config.cgroup(&record.id, &record.host_config.cgroup_parent);
@@ -196,7 +208,8 @@ async fn replace(containers: &Arc<Containers>, container: &Arc<Container>, told:
     };
     // Its own group is proof: a pid alone may belong to another process by now.
     let pids = containers.pools.run(Class::Host, lives).await.unwrap_or_default();
-    let Some(pidfd) = wharf_sys::pidfd::PidFd::open(running.pid).ok().filter(|_| pids.contains(&running.pid)) else {
+    let Some(pidfd) = wharf_sys::pidfd::PidFd::open(running.pid).ok().filter(|_| pids.contains(&running.pid))
+    else {
         return false;
     };
     let kept = wharf_shim::Descriptors { pidfd: Some(pidfd.into()), ..Default::default() };

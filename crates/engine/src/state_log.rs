@@ -212,7 +212,9 @@ mod tests {
         let all: Vec<_> = (0..64)
             .map(|number| {
                 let log = log.clone();
-                tokio::spawn(async move { log.synced(&record(&number.to_string(), &json!(0), &json!(0))).await })
+                tokio::spawn(
+                    async move { log.synced(&record(&number.to_string(), &json!(0), &json!(0))).await },
+                )
             })
             .collect();
         for one in all {

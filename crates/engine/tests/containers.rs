@@ -36,7 +36,8 @@ async fn create(engine: &Engine, name: &str) -> String {
 }
 
 async fn names(engine: &Engine, filters: &str) -> Vec<String> {
-    let options = ListOptions { all: true, filters: Filters::parse(filters).unwrap(), ..ListOptions::default() };
+    let options =
+        ListOptions { all: true, filters: Filters::parse(filters).unwrap(), ..ListOptions::default() };
     let list = engine.containers.list(&options).await.unwrap();
     list.into_iter().map(|one| one.names.concat()).collect()
 }
@@ -94,7 +95,8 @@ fn lists_are_filtered_and_ordered() {
         assert_eq!(names(&engine, r#"{"before":["two"]}"#).await, ["/one"]);
         assert_eq!(names(&engine, r#"{"since":["two"]}"#).await, ["/three"]);
         assert_eq!(names(&engine, r#"{"status":["running"]}"#).await, Vec::<String>::new());
-        let options = ListOptions { filters: Filters::parse(r#"{"bad":["x"]}"#).unwrap(), ..ListOptions::default() };
+        let options =
+            ListOptions { filters: Filters::parse(r#"{"bad":["x"]}"#).unwrap(), ..ListOptions::default() };
         assert_eq!(engine.containers.list(&options).await.unwrap_err().message(), "invalid filter 'bad'");
         assert!(engine.containers.list(&ListOptions::default()).await.unwrap().is_empty());
     });
@@ -127,7 +129,10 @@ fn a_start_that_fails_leaves_a_container_that_says_why() {
         let error = engine.containers.start("web").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
         let state = engine.containers.inspect("web", false).await.unwrap().state;
-        assert_eq!((state.status.as_str(), state.exit_code, state.error.as_str()), ("created", 128, error.message()));
+        assert_eq!(
+            (state.status.as_str(), state.exit_code, state.error.as_str()),
+            ("created", 128, error.message())
+        );
         engine.containers.remove("web", false, false, false).await.unwrap();
     });
 }
@@ -205,7 +210,6 @@ fn reads_do_not_wait_for_writers() {
         assert_eq!(names(&engine, "").await.len(), 51);
     });
 }
-
 
 /// Prints what an operation costs among few and among many containers; run with `--ignored --nocapture`.
 #[test]

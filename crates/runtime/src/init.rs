@@ -70,7 +70,8 @@ fn set_names(plan: &Plan<'_>) -> Result<()> {
 }
 
 fn make_terminal(tree: &Tree, report: &Sender) -> Result<std::os::fd::OwnedFd> {
-    let devpts = tree.devpts.as_ref().ok_or_else(|| LaunchError::other("open terminal: no devpts is mounted"))?;
+    let devpts =
+        tree.devpts.as_ref().ok_or_else(|| LaunchError::other("open terminal: no devpts is mounted"))?;
     let (master, slave) = devices::open_terminal(devpts.as_fd())?;
     devices::make_console(tree, slave.as_fd())?;
     report.send_console(master.as_fd())?;

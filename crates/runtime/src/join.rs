@@ -99,7 +99,8 @@ fn private_procfs() -> Result<Root> {
         return Ok(Root::from_fd(mount.into_fd()));
     }
     let root = Root::open("/").map_err(LaunchError::other)?;
-    let proc = root.open_at("/proc", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(LaunchError::other)?;
+    let proc =
+        root.open_at("/proc", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(LaunchError::other)?;
     let magic = rustix::fs::fstatfs(&proc).map_err(LaunchError::other)?.f_type;
     if magic != 0x9fa0 {
         return Err(LaunchError::other("/proc of the container is no proc file system"));

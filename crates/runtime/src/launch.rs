@@ -155,7 +155,8 @@ fn spawn(plan: &Plan<'_>) -> Result<Launched> {
         Forked::Parent(child) => {
             drop(sender);
             if plan.namespaces.is_new(flags::USER) {
-                let ranges = |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
+                let ranges =
+                    |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
                 let (users, groups) = (ranges(&plan.linux.uid_mappings), ranges(&plan.linux.gid_mappings));
                 namespace::write_id_maps(child.pid, &users, &groups)?;
                 receiver.release()?;

@@ -208,7 +208,10 @@ fn set_security_labels(process: &Process, procfs: &Root) -> Result<()> {
         let written = rootfs::write(procfs, "self/attr/apparmor/exec", &value)
             .or_else(|_| rootfs::write(procfs, "self/attr/exec", &value));
         written.map_err(|error| {
-            LaunchError::other(format!("unable to apply apparmor profile {}: {error}", process.apparmor_profile))
+            LaunchError::other(format!(
+                "unable to apply apparmor profile {}: {error}",
+                process.apparmor_profile
+            ))
         })?;
     }
     if !process.selinux_label.is_empty() {
@@ -281,7 +284,10 @@ fn enter_directory(process: &Process, entered: std::result::Result<(), Errno>) -
     let cwd = &process.cwd;
     if entered.is_err() {
         change_directory(cwd).map_err(|errno| {
-            LaunchError::other(format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", describe(errno)))
+            LaunchError::other(format!(
+                "chdir to cwd ({cwd:?}) set in config.json failed: {}",
+                describe(errno)
+            ))
         })?;
     }
     // A directory outside the root has no path.

@@ -1,5 +1,5 @@
 //! How long a launch takes; prints, asserts nothing about time.
-
+#![allow(clippy::print_stdout, reason = "a measurement that says its figures")]
 #![allow(unreachable_pub, dead_code, reason = "the fixture is shared between test files")]
 
 mod common;

@@ -37,7 +37,9 @@ fn the_kernels_killing_for_memory_is_counted() {
 
 #[test]
 fn devices_beyond_the_default_ones_are_closed() {
-    let ended = Fixture::new("busybox mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1; echo x > /dev/null && echo null").run();
+    let ended =
+        Fixture::new("busybox mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1; echo x > /dev/null && echo null")
+            .run();
     assert!(ended.output.contains("not permitted") && ended.output.ends_with("null\n"), "{ended:?}");
 }
 
@@ -99,7 +101,8 @@ fn proc_self_exe_as_entry_point_is_the_containers_own_program() {
 fn masks_hold_for_execs_too() {
     let fixture = Fixture::new("sleep 100");
     let running = fixture.start().unwrap();
-    let ended = fixture.exec(&running, &shell("echo 1 > /proc/sys/kernel/core_pattern || echo refused; ls /sys/firmware"));
+    let ended = fixture
+        .exec(&running, &shell("echo 1 > /proc/sys/kernel/core_pattern || echo refused; ls /sys/firmware"));
     let ended = ended.unwrap().wait();
     assert!(ended.output.ends_with("refused\n"), "{ended:?}");
     running.kill();

@@ -81,8 +81,15 @@ fn privileges_are_what_was_asked_for() {
     let mut fixture = Fixture::new(script);
     fixture.process().no_new_privileges = true;
     let ended = fixture.run();
-    let expected = ["CapInh:\t0000000000000000", "CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb",
-        "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "permission denied"];
+    let expected = [
+        "CapInh:\t0000000000000000",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "permission denied",
+    ];
     for line in expected {
         assert!(ended.output.contains(line), "{line}: {ended:?}");
     }
@@ -102,7 +109,8 @@ fn users_get_their_groups_home_and_streams() {
 fn binds_of_files_and_directories_obey_their_options() {
     let host = tempfile::tempdir().unwrap();
     fs::write(host.path().join("file"), "content").unwrap();
-    let script = "cat /data/file /etc/one; echo x > /data/file || echo refused; echo x > /etc/one && echo written";
+    let script =
+        "cat /data/file /etc/one; echo x > /data/file || echo refused; echo x > /etc/one && echo written";
     let mut fixture = Fixture::new(script);
     let bind = |destination: &str, source: std::path::PathBuf, options: &[&str]| Mount {
         destination: destination.to_owned(),
@@ -208,7 +216,9 @@ fn execs_join_everything_and_end_on_their_own() {
     let script = "echo $$; hostname; grep -E 'Seccomp:|CapInh|CapEff' /proc/self/status; cat /proc/self/cgroup; exit 3";
     let ended = fixture.exec(&running, &shell(script)).unwrap().wait();
     assert_eq!(ended.code, 3, "{ended:?}");
-    for part in ["\ncontainer\n", "Seccomp:\t2", "CapInh:\t0000000000000000", "CapEff:\t00000000a80425fb", ":/\n"] {
+    for part in
+        ["\ncontainer\n", "Seccomp:\t2", "CapInh:\t0000000000000000", "CapEff:\t00000000a80425fb", ":/\n"]
+    {
         assert!(ended.output.contains(part), "{part}: {ended:?}");
     }
     let mut process = shell("tty");

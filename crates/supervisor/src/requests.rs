@@ -178,9 +178,7 @@ impl Supervisor {
             (_, Life::Waiting { until, .. }) => Phase::Restarting { until },
             (Stage::Draining { ended, .. }, _) => Phase::Restarting { until: ended.at },
             (_, Life::Created) => Phase::Created,
-            (_, Life::Active) => {
-                Phase::Restarting { until: Timestamp(wall_nanos()) }
-            }
+            (_, Life::Active) => Phase::Restarting { until: Timestamp(wall_nanos()) },
         };
         let running = |exec: &Session| match (&exec.stage, &exec.exec) {
             (Stage::Running(running), Some(id)) => Some((id.clone(), running.pid)),

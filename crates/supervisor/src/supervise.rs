@@ -22,9 +22,7 @@ use crate::journal::Journal;
 use crate::launch::{self, Facts, Job, Report};
 use crate::log::{Log, Stream};
 use crate::restart::Restarts;
-use crate::session::{
-    CHUNK, Finished, Running, Served, Session, Stage, forget_done, room, watch_client,
-};
+use crate::session::{CHUNK, Finished, Running, Served, Session, Stage, forget_done, room, watch_client};
 use crate::token::{Token, Topic};
 
 /// How long after the last output buffers are kept.

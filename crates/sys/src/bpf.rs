@@ -84,7 +84,8 @@ fn rule_block(rule: &DeviceRule) -> Vec<Instruction> {
         DeviceKind::Block => tests.push(instruction(JUMP_NOT_EQUAL, 2, 0, 0, KIND_BLOCK)),
         DeviceKind::Character => tests.push(instruction(JUMP_NOT_EQUAL, 2, 0, 0, KIND_CHARACTER)),
     }
-    let bits = [(rule.access.make_node, USE_MKNOD), (rule.access.read, USE_READ), (rule.access.write, USE_WRITE)];
+    let bits =
+        [(rule.access.make_node, USE_MKNOD), (rule.access.read, USE_READ), (rule.access.write, USE_WRITE)];
     let mask: i32 = bits.into_iter().filter_map(|(has, bit)| has.then_some(bit)).sum();
     if mask != USE_MKNOD | USE_READ | USE_WRITE {
         // The rule matches when it covers every use asked for.

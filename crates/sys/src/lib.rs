@@ -1,26 +1,26 @@
 //! Linux as owned values: the only crate with unsafe
 
+pub mod bpf;
+pub mod capability;
+pub mod cgroup;
 pub mod epoll;
+pub mod error;
 pub mod failpoint;
 pub mod inherit;
+pub mod link;
 pub mod memory;
+pub mod mount;
+pub mod namespace;
+mod overlay;
 pub mod pidfd;
 pub mod pipe;
+pub mod process;
 pub mod pty;
+pub mod reaper;
+pub mod rlimit;
 pub mod root;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod time;
 pub mod xattr;
-pub mod error;
-pub mod mount;
-mod overlay;
-pub mod process;
-pub mod bpf;
-pub mod cgroup;
-pub mod namespace;
-pub mod link;
-pub mod capability;
-pub mod rlimit;
-pub mod seccomp;
-pub mod reaper;

@@ -18,7 +18,8 @@ use crate::{
 /// `ENODEV`, `EPERM`.
 pub fn up(name: &str) -> Result<()> {
     let what = || format!("set interface {name} up");
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).context(what)?;
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).context(what)?;
     // SAFETY: `ifreq` is plain data for which zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {

@@ -231,7 +231,8 @@ impl DetachedMount {
     /// # Errors
     /// What the kernel refused.
     pub fn new(kind: &str, source: &str, options: &[&str], attributes: MountAttrFlags) -> Result<Self> {
-        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
+        let context =
+            fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
         let set = |key: &str, value: Option<&str>| match value {
             Some(value) => fsconfig_set_string(&context, key, value),
             None => fsconfig_set_flag(&context, key),
@@ -244,10 +245,14 @@ impl DetachedMount {
             set(key, value).context(|| format!("set option {option} of {kind}"))?;
         }
         fsconfig_create(&context).context(|| format!("create file system {kind}"))?;
-        Self::from_context(context.as_fd(), attributes).map_err(|error| Error::new(format!("mount {kind}"), error))
+        Self::from_context(context.as_fd(), attributes)
+            .map_err(|error| Error::new(format!("mount {kind}"), error))
     }
 
-    pub(crate) fn from_context(context: BorrowedFd<'_>, attributes: MountAttrFlags) -> rustix::io::Result<Self> {
+    pub(crate) fn from_context(
+        context: BorrowedFd<'_>,
+        attributes: MountAttrFlags,
+    ) -> rustix::io::Result<Self> {
         fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(Self)
     }
 
@@ -256,9 +261,8 @@ impl DetachedMount {
     /// # Errors
     /// What the kernel refused, naming the path.
     pub fn clone_tree(dir: BorrowedFd<'_>, path: impl Arg + Copy, recursive: bool) -> Result<Self> {
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
+        let mut flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         if recursive {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
@@ -280,7 +284,9 @@ impl DetachedMount {
             // SAFETY: plain system calls with a terminated string that outlives them; the namespace and the working
             // directory that change are this child's alone.
             unsafe {
-                if libc::unshare(libc::CLONE_FS) != 0 || libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) != 0 {
+                if libc::unshare(libc::CLONE_FS) != 0
+                    || libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) != 0
+                {
                     return -i64::from(crate::process::errno().raw_os_error());
                 }
                 match libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) {

@@ -51,7 +51,8 @@ const VALUE_MAX: usize = 255;
 pub(crate) fn mount(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
     let paths = || lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|u| [u.dir, u.work]));
     let long = paths().any(|path| path.as_os_str().len() > VALUE_MAX);
-    let mounted = if !long && has_lowerdir_plus() { mount_modern(lower, upper) } else { mount_classic(lower, upper) };
+    let mounted =
+        if !long && has_lowerdir_plus() { mount_modern(lower, upper) } else { mount_classic(lower, upper) };
     mounted.map_err(|error| explain(paths(), error))
 }
 
@@ -201,7 +202,9 @@ fn mount_and_clone(plan: &mut Plan) -> std::result::Result<RawFd, Errno> {
     unsafe {
         check(libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).into())?;
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        check(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()).into())?;
+        check(
+            libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()).into(),
+        )?;
         // Opened here, because an overlay refuses directories of another mount namespace.
         plan.open()?;
         check(libc::chdir(c"/proc/self/fd".as_ptr()).into())?;
@@ -248,8 +251,7 @@ mod tests {
         for way in [mount, mount_classic] {
             let (dir, layers) = layers(127);
             let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
-            let mount =
-                way(&layers, Some(Upper { dir: &upper, work: &work, volatile: false })).unwrap();
+            let mount = way(&layers, Some(Upper { dir: &upper, work: &work, volatile: false })).unwrap();
             check(&mount, 127);
             assert!(upper.join("new").exists());
         }

@@ -191,6 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::zombie_processes, reason = "waited for through the descriptor, which is what is tested")]
     fn a_killed_child_says_its_signal() {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
@@ -204,6 +205,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::zombie_processes, reason = "waited for through the descriptor, which is what is tested")]
     fn the_kernel_keeps_an_exit_code_after_the_reaping() {
         let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let pidfd = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();

@@ -238,9 +238,7 @@ pub fn execve_fd(file: BorrowedFd<'_>, args: &StringList, env: &StringList) -> E
 /// None known on supported kernels.
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: only sets flags of descriptors; no memory is involved.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(Error::new("close descriptors on exec", errno())) }
 }
 
@@ -296,7 +294,8 @@ pub fn spawn<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Child> {
-    let failed = |what: &str, code: i32| Error::new(format!("start program: {what}"), Errno::from_raw_os_error(code));
+    let failed =
+        |what: &str, code: i32| Error::new(format!("start program: {what}"), Errno::from_raw_os_error(code));
     let path = CString::new(path.as_bytes()).map_err(|_| failed("path", libc::EINVAL))?;
     let args = StringList::new(args)?;
     let env = StringList::new(std::env::vars_os().map(|(mut name, value)| {

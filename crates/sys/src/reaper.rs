@@ -163,6 +163,9 @@ mod tests {
 
     #[test]
     fn signals_are_passed_on() {
-        assert_eq!(code_of(&["sh", "-c", "trap 'exit 5' USR1; kill -USR1 $PPID; while true; do sleep 0.01; done"]), 5);
+        assert_eq!(
+            code_of(&["sh", "-c", "trap 'exit 5' USR1; kill -USR1 $PPID; while true; do sleep 0.01; done"]),
+            5
+        );
     }
 }

@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn unknown_and_upside_down_limits_are_refused() {
         assert!(set("RLIMIT_NONSENSE", 1, 1).is_err());
-        assert_eq!(set("RLIMIT_CORE", 2, 1).unwrap_err().to_string(), "set RLIMIT_CORE to 2:1: invalid argument");
+        assert_eq!(
+            set("RLIMIT_CORE", 2, 1).unwrap_err().to_string(),
+            "set RLIMIT_CORE to 2:1: invalid argument"
+        );
     }
 
     #[test]

@@ -144,10 +144,9 @@ impl Root {
     pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let mut content = Vec::new();
-        self.open_file(path)?
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut content)
-            .map_err(|error| RootError::new("read", path, Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        self.open_file(path)?.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|error| {
+            RootError::new("read", path, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
         if content.len() as u64 > limit {
             return Err(RootError::new("read", path, Errno::FBIG));
         }
@@ -427,7 +426,8 @@ impl Dir {
     pub fn rename(&self, old: &OsStr, new: &OsStr) -> Result<()> {
         single(old, "rename")?;
         single(new, "rename")?;
-        rustix::fs::renameat(&self.fd, old, &self.fd, new).map_err(|errno| RootError::new("rename", old, errno))
+        rustix::fs::renameat(&self.fd, old, &self.fd, new)
+            .map_err(|errno| RootError::new("rename", old, errno))
     }
 }
 
@@ -543,6 +543,9 @@ mod tests {
     #[test]
     fn errors_read_like_strace() {
         let (_dir, root) = tree();
-        assert_eq!(root.read("etc/passwd", 1).unwrap_err().to_string(), "open etc/passwd: no such file or directory");
+        assert_eq!(
+            root.read("etc/passwd", 1).unwrap_err().to_string(),
+            "open etc/passwd: no such file or directory"
+        );
     }
 }

@@ -26,7 +26,10 @@ fn entry_path(dir: &Dir, name: &OsStr, op: &'static str) -> Result<PathBuf> {
 }
 
 fn split(list: &[u8]) -> Vec<OsString> {
-    list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(|name| OsString::from_vec(name.to_vec())).collect()
+    list.split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| OsString::from_vec(name.to_vec()))
+        .collect()
 }
 
 impl Dir {

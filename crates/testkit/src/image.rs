@@ -56,7 +56,8 @@ pub fn layer(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
 /// # Errors
 /// When the archive cannot be built.
 pub fn archive(tag: &str, config: &serde_json::Value, layers: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hex::encode(Sha256::digest(layer)))).collect();
+    let diff_ids: Vec<String> =
+        layers.iter().map(|layer| format!("sha256:{}", hex::encode(Sha256::digest(layer)))).collect();
     let document = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
         "created": "2024-01-01T00:00:00Z", "config": config,
@@ -67,7 +68,8 @@ pub fn archive(tag: &str, config: &serde_json::Value, layers: &[Vec<u8>]) -> Res
     let name = format!("{}.json", hex::encode(Sha256::digest(&document)));
     let paths: Vec<String> = (0..layers.len()).map(|index| format!("{index}/layer.tar")).collect();
     let manifest = serde_json::to_vec(&json!([{ "Config": name, "RepoTags": [tag], "Layers": paths }]))?;
-    let mut files = vec![Entry::File(&name, 0o644, &document), Entry::File("manifest.json", 0o644, &manifest)];
+    let mut files =
+        vec![Entry::File(&name, 0o644, &document), Entry::File("manifest.json", 0o644, &manifest)];
     for (path, bytes) in paths.iter().zip(layers) {
         files.push(Entry::File(path, 0o644, bytes));
     }
@@ -93,11 +95,13 @@ fn make_busybox() -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    let binary = std::fs::read("/bin/busybox").context("read /bin/busybox (apt-get install busybox-static)")?;
+    let binary =
+        std::fs::read("/bin/busybox").context("read /bin/busybox (apt-get install busybox-static)")?;
     let applets = Command::new("/bin/busybox").arg("--list").output()?;
     ensure!(applets.status.success(), "busybox --list failed");
     let applets = String::from_utf8(applets.stdout)?;
-    let names: Vec<String> = applets.lines().filter(|name| *name != "busybox").map(|name| format!("bin/{name}")).collect();
+    let names: Vec<String> =
+        applets.lines().filter(|name| *name != "busybox").map(|name| format!("bin/{name}")).collect();
     let passwd = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n";
     let group = b"root:x:0:\ndaemon:x:1:\nstaff:x:50:daemon\nnogroup:x:65534:\n";
     let mut entries = vec![

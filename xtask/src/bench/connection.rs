@@ -43,7 +43,9 @@ impl Connection {
     pub(super) fn send(&mut self, path: &str, file: &Path) -> Result<Answer> {
         let mut file = std::fs::File::open(file)?;
         let length = file.metadata()?.len();
-        let head = format!("POST /v1.47{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /v1.47{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+        );
         self.stream.get_mut().write_all(head.as_bytes())?;
         std::io::copy(&mut file, self.stream.get_mut())?;
         let mut bytes = Vec::new();
@@ -53,7 +55,9 @@ impl Connection {
 
     /// Asks and throws the body away; gives its length.
     pub(super) fn drain(&mut self, path: &str) -> Result<u64> {
-        self.stream.get_mut().write_all(format!("GET /v1.47{path} HTTP/1.1\r\nHost: d\r\n\r\n").as_bytes())?;
+        self.stream
+            .get_mut()
+            .write_all(format!("GET /v1.47{path} HTTP/1.1\r\nHost: d\r\n\r\n").as_bytes())?;
         let mut counter = Counter(0);
         let status = self.answer(&mut counter)?;
         if status >= 400 {
@@ -65,7 +69,11 @@ impl Connection {
     fn answer(&mut self, sink: &mut impl Write) -> Result<u16> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let status: u16 = line.split(' ').nth(1).and_then(|code| code.parse().ok()).with_context(|| format!("no HTTP answer: {line:?}"))?;
+        let status: u16 = line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .with_context(|| format!("no HTTP answer: {line:?}"))?;
         let (mut length, mut chunked) = (None, false);
         loop {
             line.clear();
@@ -91,7 +99,8 @@ impl Connection {
         loop {
             let mut line = String::new();
             self.stream.read_line(&mut line)?;
-            let size = u64::from_str_radix(line.trim(), 16).with_context(|| format!("a chunk's size: {line:?}"))?;
+            let size =
+                u64::from_str_radix(line.trim(), 16).with_context(|| format!("a chunk's size: {line:?}"))?;
             std::io::copy(&mut self.stream.by_ref().take(size), sink)?;
             let mut end = [0; 2];
             self.stream.read_exact(&mut end)?;

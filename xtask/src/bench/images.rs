@@ -20,7 +20,12 @@ pub(super) fn images(engines: &[Engine], archive: &Path) -> Result<Vec<Row>> {
         if answer.status != 200 || text.contains("\"error\"") {
             bail!("{}: load: {} {text}", engine.name, answer.status);
         }
-        let name = text.split("Loaded image: ").nth(1).and_then(|rest| rest.split("\\n").next()).context("load names no image")?.to_owned();
+        let name = text
+            .split("Loaded image: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\\n").next())
+            .context("load names no image")?
+            .to_owned();
         let begun = Instant::now();
         connection.drain(&format!("/images/{name}/get"))?;
         save.samples[index].push(begun.elapsed().as_secs_f64());

@@ -17,7 +17,8 @@ pub(crate) struct Absent<const WHAT: u8> {
 }
 
 /// What is not there.
-const NAMES: [&str; 9] = ["build", "swarm", "node", "service", "stack", "secret", "config", "checkpoint", "manifest"];
+const NAMES: [&str; 9] =
+    ["build", "swarm", "node", "service", "stack", "secret", "config", "checkpoint", "manifest"];
 
 impl<const WHAT: u8> Absent<WHAT> {
     pub(crate) async fn run(self, _target: &Target) -> Outcome {
@@ -39,7 +40,11 @@ pub(crate) struct BuilderPrune {
 
 impl BuilderPrune {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let what = if self.all { "This will remove all build cache." } else { "This will remove all dangling build cache." };
+        let what = if self.all {
+            "This will remove all build cache."
+        } else {
+            "This will remove all dangling build cache."
+        };
         self.common.build_cache(target, what, self.all).await
     }
 }
@@ -70,9 +75,14 @@ impl Login {
         if !self.password_stdin && (self.password.is_empty() || self.username.is_empty()) {
             return Err(CliError::new("Error: Cannot perform an interactive login from a non TTY device"));
         }
-        let password = if self.password_stdin { std::io::read_to_string(std::io::stdin())?.trim_end_matches(['\n', '\r']).to_owned() } else { self.password };
+        let password = if self.password_stdin {
+            std::io::read_to_string(std::io::stdin())?.trim_end_matches(['\n', '\r']).to_owned()
+        } else {
+            self.password
+        };
         let client = target.connect().await?;
-        let request = json!({ "username": self.username, "password": password, "serveraddress": self.server });
+        let request =
+            json!({ "username": self.username, "password": password, "serveraddress": self.server });
         client.bytes(Method::POST, "/auth", body(&request)?).await?;
         print("Login Succeeded")?;
         Ok(0)
@@ -146,8 +156,13 @@ impl Search {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let limit = if self.limit > 0 { self.limit.to_string() } else { String::new() };
-        let query = [("term", &*escape(&self.term)), ("limit", &limit), ("filters", &crate::filters::query(&self.filter)?)];
-        let found: Vec<serde_json::Value> = client.get(&crate::filters::path("/images/search", &query)).await?;
+        let query = [
+            ("term", &*escape(&self.term)),
+            ("limit", &limit),
+            ("filters", &crate::filters::query(&self.filter)?),
+        ];
+        let found: Vec<serde_json::Value> =
+            client.get(&crate::filters::path("/images/search", &query)).await?;
         let format = self.format.as_deref().unwrap_or("{{.name}}\t{{.description}}");
         found.iter().try_for_each(|item| print(&crate::format::document(format, item)?))?;
         Ok(0)
@@ -171,7 +186,8 @@ pub(crate) struct Plugins {
     quiet: bool,
 }
 
-const PLUGIN_COLUMNS: [crate::format::Column; 4] = [("ID", "ID"), ("Name", "NAME"), ("Description", "DESCRIPTION"), ("Enabled", "ENABLED")];
+const PLUGIN_COLUMNS: [crate::format::Column; 4] =
+    [("ID", "ID"), ("Name", "NAME"), ("Description", "DESCRIPTION"), ("Enabled", "ENABLED")];
 
 impl Plugins {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
@@ -187,10 +203,20 @@ impl Plugins {
             return Ok(0);
         }
         let row = |plugin: &serde_json::Value| -> crate::format::Row {
-            vec![("ID", json!(id(plugin))), ("Name", plugin["Name"].clone()), ("Description", plugin["Config"]["Description"].clone()), ("Enabled", plugin["Enabled"].clone())]
+            vec![
+                ("ID", json!(id(plugin))),
+                ("Name", plugin["Name"].clone()),
+                ("Description", plugin["Config"]["Description"].clone()),
+                ("Enabled", plugin["Enabled"].clone()),
+            ]
         };
         let rows: Vec<_> = found.iter().map(row).collect();
-        crate::format::rows(self.format.as_deref(), &PLUGIN_COLUMNS, &["ID", "Name", "Description", "Enabled"], &rows)?;
+        crate::format::rows(
+            self.format.as_deref(),
+            &PLUGIN_COLUMNS,
+            &["ID", "Name", "Description", "Enabled"],
+            &rows,
+        )?;
         Ok(0)
     }
 }

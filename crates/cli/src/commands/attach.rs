@@ -26,7 +26,8 @@ pub(crate) struct Attach {
 impl Attach {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let container: ContainerInspect = client.get(&format!("/containers/{}/json", escape(&self.container))).await?;
+        let container: ContainerInspect =
+            client.get(&format!("/containers/{}/json", escape(&self.container))).await?;
         if !container.state.running {
             return Err(CliError::new("You cannot attach to a stopped container, start it first"));
         }

@@ -29,8 +29,11 @@ pub(crate) struct Commit {
 impl Commit {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let (repository, tag) = self.reference.as_deref().map(tag::split).transpose()?.unwrap_or_default();
-        let mut path = format!("/commit?container={}&pause={}", escape(&self.container), u8::from(self.pause));
-        for (name, value) in [("repo", &repository), ("tag", &tag), ("comment", &self.message), ("author", &self.author)] {
+        let mut path =
+            format!("/commit?container={}&pause={}", escape(&self.container), u8::from(self.pause));
+        for (name, value) in
+            [("repo", &repository), ("tag", &tag), ("comment", &self.message), ("author", &self.author)]
+        {
             if !value.is_empty() {
                 path += &format!("&{name}={}", escape(value));
             }

@@ -46,14 +46,21 @@ impl Use {
         print(&self.name)?;
         say(&format!("Current context is now \"{}\"", self.name));
         if contexts::overriding().is_some_and(|_| self.name != contexts::DEFAULT) {
-            say(&format!("Warning: {} To use \"{}\", either set the global --context flag, or unset DOCKER_HOST environment variable.", overridden(), self.name));
+            say(&format!(
+                "Warning: {} To use \"{}\", either set the global --context flag, or unset DOCKER_HOST environment variable.",
+                overridden(),
+                self.name
+            ));
         }
         Ok(0)
     }
 }
 
 fn overridden() -> String {
-    format!("{} environment variable overrides the active context.", contexts::overriding().unwrap_or_default())
+    format!(
+        "{} environment variable overrides the active context.",
+        contexts::overriding().unwrap_or_default()
+    )
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,12 +73,18 @@ pub(crate) struct Ls {
     quiet: bool,
 }
 
-const COLUMNS: [format::Column; 5] =
-    [("Name", "NAME"), ("Description", "DESCRIPTION"), ("DockerEndpoint", "DOCKER ENDPOINT"), ("Error", "ERROR"), ("Current", "CURRENT")];
+const COLUMNS: [format::Column; 5] = [
+    ("Name", "NAME"),
+    ("Description", "DESCRIPTION"),
+    ("DockerEndpoint", "DOCKER ENDPOINT"),
+    ("Error", "ERROR"),
+    ("Current", "CURRENT"),
+];
 
 impl Ls {
     async fn run(self, target: &Target) -> Outcome {
-        let (all, current) = (contexts::all(&target.config_folder(), &target.default_address()), target.context_name());
+        let (all, current) =
+            (contexts::all(&target.config_folder(), &target.default_address()), target.context_name());
         let table = self.format.as_deref().is_none_or(|format| format.starts_with("table"));
         let row = |context: &Context| -> format::Row {
             let mark = if table && context.name == current { " *" } else { "" };
@@ -86,10 +99,18 @@ impl Ls {
         if self.quiet {
             all.iter().try_for_each(|context| print(&context.name))?;
         } else {
-            format::rows(self.format.as_deref(), &COLUMNS, &["Name", "Description", "DockerEndpoint", "Error"], &all.iter().map(row).collect::<Vec<_>>())?;
+            format::rows(
+                self.format.as_deref(),
+                &COLUMNS,
+                &["Name", "Description", "DockerEndpoint", "Error"],
+                &all.iter().map(row).collect::<Vec<_>>(),
+            )?;
         }
         if contexts::overriding().is_some() {
-            say(&format!("Warning: {} To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.", overridden()));
+            say(&format!(
+                "Warning: {} To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.",
+                overridden()
+            ));
         }
         Ok(0)
     }
@@ -111,10 +132,16 @@ impl Inspect {
         let mut documents = Vec::new();
         for name in &names {
             let found = all.iter().find(|context| context.name == *name);
-            documents.push(found.map(document).ok_or_else(|| CliError::new(format!("context \"{name}\": context not found")))?);
+            documents.push(
+                found
+                    .map(document)
+                    .ok_or_else(|| CliError::new(format!("context \"{name}\": context not found")))?,
+            );
         }
         match &self.format {
-            Some(format) => documents.iter().try_for_each(|document| print(&format::document(format, document)?))?,
+            Some(format) => {
+                documents.iter().try_for_each(|document| print(&format::document(format, document)?))?
+            }
             None => print(&format::indented(&Value::Array(documents).to_string()))?,
         }
         Ok(0)
@@ -122,7 +149,11 @@ impl Inspect {
 }
 
 fn document(context: &Context) -> Value {
-    let metadata = if context.description.is_empty() || context.name == contexts::DEFAULT { json!({}) } else { json!({ "Description": context.description }) };
+    let metadata = if context.description.is_empty() || context.name == contexts::DEFAULT {
+        json!({})
+    } else {
+        json!({ "Description": context.description })
+    };
     json!({
         "Name": context.name,
         "Metadata": metadata,

@@ -60,14 +60,18 @@ impl Cp {
         let answer = client.send(Method::GET, &target, Body::Empty, &[]).await?;
         let reader = reader(answer.into_body());
         if self.to == "-" {
-            let copied = tokio::task::spawn_blocking(move || std::io::copy(&mut { reader }, &mut std::io::stdout()));
+            let copied =
+                tokio::task::spawn_blocking(move || std::io::copy(&mut { reader }, &mut std::io::stdout()));
             copied.await.map_err(|error| CliError::new(error.to_string()))??;
             return Ok(0);
         }
         let destination = PathBuf::from(&self.to);
         let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent.filter(|parent| !parent.exists()) {
-            return Err(CliError::new(format!("invalid output path: directory \"{}\" does not exist", parent.display())));
+            return Err(CliError::new(format!(
+                "invalid output path: directory \"{}\" does not exist",
+                parent.display()
+            )));
         }
         let content = path.ends_with("/.") || path == ".";
         let slash = self.to.ends_with('/');
@@ -80,13 +84,21 @@ impl Cp {
         let (folder, body) = if self.from == "-" {
             (path.to_owned(), super::load::send(None)?)
         } else {
-            let source = if self.follow_link { std::fs::canonicalize(&self.from)? } else { PathBuf::from(&self.from) };
-            let meta = std::fs::symlink_metadata(&source).map_err(|error| CliError::new(format!("lstat {}: {}", source.display(), crate::error::reason(&error))))?;
-            let (folder, name) = placement(client, container, path, &source, &self.from, meta.is_dir()).await?;
+            let source =
+                if self.follow_link { std::fs::canonicalize(&self.from)? } else { PathBuf::from(&self.from) };
+            let meta = std::fs::symlink_metadata(&source).map_err(|error| {
+                CliError::new(format!("lstat {}: {}", source.display(), crate::error::reason(&error)))
+            })?;
+            let (folder, name) =
+                placement(client, container, path, &source, &self.from, meta.is_dir()).await?;
             (folder, pack(source, name))
         };
         let copy = if self.archive { "&copyUIDGID=true" } else { "" };
-        let target = format!("/containers/{}/archive?path={}&noOverwriteDirNonDir=true{copy}", escape(container), escape(&folder));
+        let target = format!(
+            "/containers/{}/archive?path={}&noOverwriteDirNonDir=true{copy}",
+            escape(container),
+            escape(&folder)
+        );
         client.send(Method::PUT, &target, body, &[]).await?;
         Ok(0)
     }
@@ -104,8 +116,13 @@ async fn stat(client: &Client, container: &str, path: &str) -> Result<Option<Pat
     let target = format!("/containers/{}/archive?path={}", escape(container), escape(path));
     match client.send(Method::HEAD, &target, Body::Empty, &[]).await {
         Ok(answer) => {
-            let header = answer.headers().get("x-docker-container-path-stat").ok_or_else(|| CliError::new("the daemon sent no path stat"))?;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(header.as_bytes()).map_err(|error| CliError::new(error.to_string()))?;
+            let header = answer
+                .headers()
+                .get("x-docker-container-path-stat")
+                .ok_or_else(|| CliError::new("the daemon sent no path stat"))?;
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(header.as_bytes())
+                .map_err(|error| CliError::new(error.to_string()))?;
             Ok(Some(wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))?))
         }
         // An answer to HEAD has no text: the parent of the destination is taken to be there.
@@ -115,7 +132,14 @@ async fn stat(client: &Client, container: &str, path: &str) -> Result<Option<Pat
 }
 
 /// The folder to unpack in and the name the source gets there.
-async fn placement(client: &Client, container: &str, path: &str, source: &Path, given: &str, is_folder: bool) -> Result<(String, Option<PathBuf>), CliError> {
+async fn placement(
+    client: &Client,
+    container: &str,
+    path: &str,
+    source: &Path,
+    given: &str,
+    is_folder: bool,
+) -> Result<(String, Option<PathBuf>), CliError> {
     let content = given.ends_with("/.") || given == ".";
     let base = || source.file_name().map(PathBuf::from);
     let mut path = path.to_owned();
@@ -145,7 +169,11 @@ fn pack(source: PathBuf, name: Option<PathBuf>) -> Body {
         let mut tar = tar::Builder::new(Sink(sender));
         tar.follow_symlinks(false);
         let name = name.unwrap_or_else(|| ".".into());
-        let packed = if source.is_dir() && !source.is_symlink() { tar.append_dir_all(&name, &source) } else { tar.append_path_with_name(&source, &name) };
+        let packed = if source.is_dir() && !source.is_symlink() {
+            tar.append_dir_all(&name, &source)
+        } else {
+            tar.append_path_with_name(&source, &name)
+        };
         // A daemon that refused has hung up; its answer says why.
         let _ = packed.and_then(|()| tar.finish());
     });
@@ -218,7 +246,10 @@ fn unpack(reader: impl Read, destination: &Path, content: bool, slash: bool) -> 
         }
         // The first part is the source's own name, or `.` for the content of a folder.
         let mut parts = inside.components();
-        let first = parts.next().filter(|part| *part != Component::CurDir).map_or(OsStr::new(""), Component::as_os_str);
+        let first = parts
+            .next()
+            .filter(|part| *part != Component::CurDir)
+            .map_or(OsStr::new(""), Component::as_os_str);
         let rest = parts.as_path();
         let base = match (into, content) {
             (true, false) => destination.join(first),
@@ -226,11 +257,18 @@ fn unpack(reader: impl Read, destination: &Path, content: bool, slash: bool) -> 
         };
         let target = if rest.as_os_str().is_empty() { base } else { base.join(rest) };
         if through_link(destination, &target) {
-            return Err(CliError::new(format!("refused: {} lies behind a link of the archive's own", target.display())));
+            return Err(CliError::new(format!(
+                "refused: {} lies behind a link of the archive's own",
+                target.display()
+            )));
         }
-        let missing = target.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+        let missing =
+            target.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
         if missing {
-            return Err(CliError::new(format!("invalid output path: directory \"{}\" does not exist", target.parent().unwrap_or(&target).display())));
+            return Err(CliError::new(format!(
+                "invalid output path: directory \"{}\" does not exist",
+                target.parent().unwrap_or(&target).display()
+            )));
         }
         if entry.header().entry_type().is_dir() && target == destination && target.exists() && !into {
             return Err(CliError::new("cannot copy directory"));

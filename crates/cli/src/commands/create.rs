@@ -30,18 +30,29 @@ impl Create {
 }
 
 /// Creates the container, fetching its image first as `--pull` says.
-pub(super) async fn create(client: &Client, flags: &ContainerFlags, document: &CreateRequest) -> Result<CreateResponse, CliError> {
+pub(super) async fn create(
+    client: &Client,
+    flags: &ContainerFlags,
+    document: &CreateRequest,
+) -> Result<CreateResponse, CliError> {
     let file = flags.cidfile.as_deref().map(IdFile::open).transpose()?;
     match flags.pull.as_str() {
         "always" => pull::pull(client, &flags.image, flags.platform.as_deref(), flags.quiet, true).await?,
         "missing" | "never" => {}
-        other => return Err(CliError::new(format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\"")).with_code(125)),
+        other => {
+            return Err(CliError::new(format!(
+                "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+            ))
+            .with_code(125));
+        }
     }
     let name = flags.name.as_deref().map(escape).unwrap_or_default();
     let platform = flags.platform.as_deref().map(escape).unwrap_or_default();
     let target = path("/containers/create", &[("name", &name), ("platform", &platform)]);
     let created = match client.post::<CreateResponse>(&target, document).await {
-        Err(ClientError::Api { status: 404, message }) if message.starts_with("No such image") && flags.pull == "missing" => {
+        Err(ClientError::Api { status: 404, message })
+            if message.starts_with("No such image") && flags.pull == "missing" =>
+        {
             if !flags.quiet {
                 say(&format!("Unable to find image '{}' locally", pull::tagged(&flags.image)));
             }
@@ -73,7 +84,9 @@ impl<'a> IdFile<'a> {
                 "container ID file found, make sure the other container isn't running or delete {}",
                 path.display()
             )),
-            _ => CliError::new(format!("failed to create the container ID file: {}: {error}", path.display())),
+            _ => {
+                CliError::new(format!("failed to create the container ID file: {}: {error}", path.display()))
+            }
         })?;
         Ok(Self { path, file, written: false })
     }

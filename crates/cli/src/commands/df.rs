@@ -18,8 +18,13 @@ pub(crate) struct Df {
     verbose: bool,
 }
 
-const COLUMNS: [format::Column; 5] =
-    [("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE")];
+const COLUMNS: [format::Column; 5] = [
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
 
 /// What `/system/df` tells.
 struct Use {
@@ -37,7 +42,8 @@ impl Df {
         let told = Use {
             layers: answer["LayersSize"].as_i64().unwrap_or(0),
             images: serde_json::from_value::<Option<_>>(answer["Images"].clone())?.unwrap_or_default(),
-            containers: serde_json::from_value::<Option<_>>(answer["Containers"].clone())?.unwrap_or_default(),
+            containers: serde_json::from_value::<Option<_>>(answer["Containers"].clone())?
+                .unwrap_or_default(),
             volumes: serde_json::from_value::<Option<_>>(answer["Volumes"].clone())?.unwrap_or_default(),
             cache: answer["BuildCache"].as_array().cloned().unwrap_or_default(),
         };
@@ -51,7 +57,8 @@ impl Df {
 }
 
 fn summary(told: &Use) -> Vec<format::Row> {
-    let running = |container: &&ContainerSummary| matches!(&*container.state, "running" | "paused" | "restarting");
+    let running =
+        |container: &&ContainerSummary| matches!(&*container.state, "running" | "paused" | "restarting");
     let written = |container: &ContainerSummary| container.size_rw;
     let volume_size = |volume: &Volume| volume.usage_data.as_ref().map_or(0, |used| used.size.max(0));
     let referenced = |volume: &&Volume| volume.usage_data.as_ref().is_some_and(|used| used.ref_count > 0);
@@ -104,8 +111,14 @@ fn verbose(told: &Use) -> Outcome {
 
     print("\nContainers space usage:\n")?;
     let list = ps::Ps::default();
-    let rows: Vec<format::Row> = told.containers.iter().map(|container| list.row(container)).map(own_size).collect();
-    format::rows(None, &ps::COLUMNS, &["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"], &rows)?;
+    let rows: Vec<format::Row> =
+        told.containers.iter().map(|container| list.row(container)).map(own_size).collect();
+    format::rows(
+        None,
+        &ps::COLUMNS,
+        &["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"],
+        &rows,
+    )?;
 
     print("\nLocal Volumes space usage:\n")?;
     let rows: Vec<format::Row> = told.volumes.iter().map(volume).collect();
@@ -145,7 +158,13 @@ mod tests {
     #[test]
     fn what_no_container_uses_can_be_reclaimed() {
         let image = |containers, size| ImageSummary { containers, size, ..ImageSummary::default() };
-        let told = Use { layers: 3_000_000, images: vec![image(1, 1_000_000), image(0, 2_000_000)], containers: Vec::new(), volumes: Vec::new(), cache: Vec::new() };
+        let told = Use {
+            layers: 3_000_000,
+            images: vec![image(1, 1_000_000), image(0, 2_000_000)],
+            containers: Vec::new(),
+            volumes: Vec::new(),
+            cache: Vec::new(),
+        };
         let rows = summary(&told);
         assert_eq!(rows[0][4].1, json!("2MB (66%)"));
         assert_eq!(rows[1][4].1, json!("0B"));

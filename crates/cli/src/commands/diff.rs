@@ -15,7 +15,8 @@ pub(crate) struct Diff {
 impl Diff {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let changes: Option<Vec<FilesystemChange>> = client.get(&format!("/containers/{}/changes", escape(&self.container))).await?;
+        let changes: Option<Vec<FilesystemChange>> =
+            client.get(&format!("/containers/{}/changes", escape(&self.container))).await?;
         for change in changes.into_iter().flatten() {
             let kind = match change.kind {
                 0 => 'C',

@@ -30,7 +30,8 @@ impl Events {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let (since, until) = (escape(&logs::moment(&self.since)?), escape(&logs::moment(&self.until)?));
-        let target = path("/events", &[("since", &since), ("until", &until), ("filters", &query(&self.filter)?)]);
+        let target =
+            path("/events", &[("since", &since), ("until", &until), ("filters", &query(&self.filter)?)]);
         let answer = client.send(Method::GET, &target, Body::Empty, &[]).await?;
         let mut failed = None;
         pull::messages(answer.into_body(), |event| {
@@ -60,10 +61,19 @@ fn typed(event: &Value) -> Value {
 /// `TIME TYPE ACTION ID (key=value, …)`.
 fn line(event: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let time = event["timeNano"].as_i64().and_then(|nanoseconds| jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok());
+    let time = event["timeNano"]
+        .as_i64()
+        .and_then(|nanoseconds| jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok());
     let time = time.map(|time| format!("{time:.9}")).unwrap_or_default();
     let attributes = event["Actor"]["Attributes"].as_object();
-    let attributes: Vec<String> = attributes.into_iter().flatten().map(|(name, value)| format!("{name}={}", text(value))).collect();
-    let attributes = if attributes.is_empty() { String::new() } else { format!(" ({})", attributes.join(", ")) };
-    format!("{time} {} {} {}{attributes}", text(&event["Type"]), text(&event["Action"]), text(&event["Actor"]["ID"]))
+    let attributes: Vec<String> =
+        attributes.into_iter().flatten().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    let attributes =
+        if attributes.is_empty() { String::new() } else { format!(" ({})", attributes.join(", ")) };
+    format!(
+        "{time} {} {} {}{attributes}",
+        text(&event["Type"]),
+        text(&event["Action"]),
+        text(&event["Actor"]["ID"])
+    )
 }

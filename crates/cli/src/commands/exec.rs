@@ -54,8 +54,12 @@ impl Exec {
         let size = if self.tty { terminal::size() } else { None };
         let mut environment = Vec::new();
         for file in &self.env_file {
-            let text = std::fs::read_to_string(file).map_err(|error| CliError::new(format!("open {}: {}", file.display(), crate::error::reason(&error))))?;
-            environment.extend(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                CliError::new(format!("open {}: {}", file.display(), crate::error::reason(&error)))
+            })?;
+            environment.extend(
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
+            );
         }
         environment.extend(self.env.iter().cloned());
         let request = ExecCreateRequest {
@@ -71,7 +75,8 @@ impl Exec {
             working_dir: self.workdir.clone(),
             console_size: size.map(|(height, width)| [u32::from(height), u32::from(width)]),
         };
-        let created: IdResponse = client.post(&format!("/containers/{}/exec", escape(&self.container)), &request).await?;
+        let created: IdResponse =
+            client.post(&format!("/containers/{}/exec", escape(&self.container)), &request).await?;
         let start = serde_json::json!({ "Detach": self.detach, "Tty": self.tty, "ConsoleSize": request.console_size });
         let path = format!("/exec/{}/start", created.id);
         if self.detach {

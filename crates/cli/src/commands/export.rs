@@ -20,7 +20,9 @@ impl Export {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         save::refuse_terminal(self.output.as_deref())?;
         let client = target.connect().await?;
-        let answer = client.send(Method::GET, &format!("/containers/{}/export", escape(&self.container)), Body::Empty, &[]).await?;
+        let answer = client
+            .send(Method::GET, &format!("/containers/{}/export", escape(&self.container)), Body::Empty, &[])
+            .await?;
         save::receive(answer.into_body(), self.output.as_deref()).await?;
         Ok(0)
     }

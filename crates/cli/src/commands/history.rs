@@ -11,8 +11,14 @@ use crate::filters::path;
 use crate::platform;
 use crate::{format, units};
 
-const COLUMNS: [format::Column; 6] =
-    [("ID", "IMAGE"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED AT"), ("CreatedBy", "CREATED BY"), ("Size", "SIZE"), ("Comment", "COMMENT")];
+const COLUMNS: [format::Column; 6] = [
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct History {
@@ -37,7 +43,12 @@ pub(crate) struct History {
 impl History {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let items: Vec<HistoryItem> = client.get(&path(&format!("/images/{}/history", escape(&self.image)), &[("platform", &platform::query(&self.platform)?)])).await?;
+        let items: Vec<HistoryItem> = client
+            .get(&path(
+                &format!("/images/{}/history", escape(&self.image)),
+                &[("platform", &platform::query(&self.platform)?)],
+            ))
+            .await?;
         let id = |id: &str| if self.no_trunc { id.to_owned() } else { units::short_id(id) };
         if self.quiet {
             items.iter().try_for_each(|item| print(&id(&item.id)))?;
@@ -51,8 +62,14 @@ impl History {
                 let size = if self.human { units::short_size(item.size) } else { item.size.to_string() };
                 vec![
                     ("ID", json!(id(&item.id))),
-                    ("CreatedSince", json!(if item.created <= 0 { "N/A".to_owned() } else { units::ago(item.created) })),
-                    ("CreatedAt", json!(jiff::Timestamp::from_second(item.created).unwrap_or_default().to_string())),
+                    (
+                        "CreatedSince",
+                        json!(if item.created <= 0 { "N/A".to_owned() } else { units::ago(item.created) }),
+                    ),
+                    (
+                        "CreatedAt",
+                        json!(jiff::Timestamp::from_second(item.created).unwrap_or_default().to_string()),
+                    ),
                     ("CreatedBy", json!(by)),
                     ("Size", json!(size)),
                     ("Comment", json!(item.comment)),
@@ -60,7 +77,12 @@ impl History {
             })
             .collect();
         let created = if self.human { "CreatedSince" } else { "CreatedAt" };
-        format::rows(self.format.as_deref(), &COLUMNS, &["ID", created, "CreatedBy", "Size", "Comment"], &rows)?;
+        format::rows(
+            self.format.as_deref(),
+            &COLUMNS,
+            &["ID", created, "CreatedBy", "Size", "Comment"],
+            &rows,
+        )?;
         Ok(0)
     }
 }

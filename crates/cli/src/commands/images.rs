@@ -53,7 +53,14 @@ impl Images {
         let mut filters = self.filter.clone();
         filters.extend(self.repository.iter().map(|name| format!("reference={name}")));
         let all = if self.all { "1" } else { "" };
-        let target = path("/images/json", &[("all", all), ("filters", &query(&filters)?), ("digests", &escape(if self.digests { "1" } else { "" }))]);
+        let target = path(
+            "/images/json",
+            &[
+                ("all", all),
+                ("filters", &query(&filters)?),
+                ("digests", &escape(if self.digests { "1" } else { "" })),
+            ],
+        );
         let mut images: Vec<ImageSummary> = client.get(&target).await?;
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         let mut columns = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
@@ -74,14 +81,19 @@ impl Images {
     pub(super) fn rows(&self, image: &ImageSummary) -> Vec<format::Row> {
         let tags: Vec<&String> = image.repo_tags.iter().filter(|tag| *tag != "<none>:<none>").collect();
         let digest = |repository: &str| {
-            let found = image.repo_digests.iter().find_map(|name| name.strip_prefix(repository)?.strip_prefix('@'));
+            let found =
+                image.repo_digests.iter().find_map(|name| name.strip_prefix(repository)?.strip_prefix('@'));
             found.unwrap_or("<none>").to_owned()
         };
         let names: Vec<(String, String)> = if tags.is_empty() {
-            let repository = image.repo_digests.first().and_then(|name| name.split('@').next()).unwrap_or("<none>");
+            let repository =
+                image.repo_digests.first().and_then(|name| name.split('@').next()).unwrap_or("<none>");
             vec![(repository.to_owned(), "<none>".into())]
         } else {
-            tags.iter().filter_map(|tag| tag.rsplit_once(':')).map(|(name, tag)| (name.to_owned(), tag.to_owned())).collect()
+            tags.iter()
+                .filter_map(|tag| tag.rsplit_once(':'))
+                .map(|(name, tag)| (name.to_owned(), tag.to_owned()))
+                .collect()
         };
         names
             .into_iter()
@@ -97,7 +109,10 @@ impl Images {
                     ("VirtualSize", json!(units::size(image.size))),
                     ("Containers", json!(known(image.containers, image.containers.to_string()))),
                     ("SharedSize", json!(known(image.shared_size, units::size(image.shared_size)))),
-                    ("UniqueSize", json!(known(image.shared_size, units::size(image.size - image.shared_size)))),
+                    (
+                        "UniqueSize",
+                        json!(known(image.shared_size, units::size(image.size - image.shared_size))),
+                    ),
                 ]
             })
             .collect()

@@ -36,7 +36,9 @@ impl Import {
         };
         let (repository, tag) = self.reference.as_deref().map(tag::split).transpose()?.unwrap_or_default();
         let mut path = format!("/images/create?fromSrc={}", escape(if remote { &self.source } else { "-" }));
-        for (name, value) in [("repo", &repository), ("tag", &tag), ("message", &self.message), ("platform", &self.platform)] {
+        for (name, value) in
+            [("repo", &repository), ("tag", &tag), ("message", &self.message), ("platform", &self.platform)]
+        {
             if !value.is_empty() {
                 path += &format!("&{name}={}", escape(value));
             }
@@ -50,7 +52,9 @@ impl Import {
         pull::messages(answer.into_body(), |message| {
             if let Some(error) = message["error"].as_str() {
                 failed = Some(CliError::new(error));
-            } else if let Some(status) = message["status"].as_str().filter(|_| message["progressDetail"]["total"].is_null()) {
+            } else if let Some(status) =
+                message["status"].as_str().filter(|_| message["progressDetail"]["total"].is_null())
+            {
                 drop(print(status));
             }
         })

@@ -26,7 +26,11 @@ impl Info {
             print(&format::document(template, &info)?)?;
             return Ok(0);
         }
-        print(&format!("Client:\n Version:    {}\n Context:    {context}\n Debug Mode: {}\n", env!("CARGO_PKG_VERSION"), target.debug()))?;
+        print(&format!(
+            "Client:\n Version:    {}\n Context:    {context}\n Debug Mode: {}\n",
+            env!("CARGO_PKG_VERSION"),
+            target.debug()
+        ))?;
         print(page(&info).trim_end())?;
         print("")?;
         for warning in info["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -59,7 +63,13 @@ fn page(info: &Value) -> String {
     let mut page = Page("Server:\n".into());
     let number = |name: &str| info[name].as_i64().unwrap_or(0).to_string();
     let word = |name: &str| info[name].as_str().unwrap_or("").to_owned();
-    for (indent, name, field) in [(1, "Containers", "Containers"), (2, "Running", "ContainersRunning"), (2, "Paused", "ContainersPaused"), (2, "Stopped", "ContainersStopped"), (1, "Images", "Images")] {
+    for (indent, name, field) in [
+        (1, "Containers", "Containers"),
+        (2, "Running", "ContainersRunning"),
+        (2, "Paused", "ContainersPaused"),
+        (2, "Stopped", "ContainersStopped"),
+        (1, "Images", "Images"),
+    ] {
         page.line(indent, name, &number(field));
     }
     page.line(1, "Server Version", &word("ServerVersion"));
@@ -75,7 +85,8 @@ fn page(info: &Value) -> String {
         page.line(2, kind, &words(&info["Plugins"][kind]));
     }
     page.line(1, "Swarm", info["Swarm"]["LocalNodeState"].as_str().unwrap_or("inactive"));
-    let runtimes: Vec<&str> = info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let runtimes: Vec<&str> =
+        info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
     page.line(1, "Runtimes", &runtimes.join(" "));
     page.line(1, "Default Runtime", &word("DefaultRuntime"));
     page.line(1, "Init Binary", &word("InitBinary"));
@@ -85,7 +96,8 @@ fn page(info: &Value) -> String {
 }
 
 fn security(page: &mut Page, info: &Value) {
-    let options: Vec<&str> = info["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let options: Vec<&str> =
+        info["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if options.is_empty() {
         return;
     }
@@ -105,7 +117,12 @@ fn security(page: &mut Page, info: &Value) {
 fn host(page: &mut Page, info: &Value) {
     let word = |name: &str| info[name].as_str().unwrap_or("").to_owned();
     let flag = |name: &str| info[name].as_bool().unwrap_or(false).to_string();
-    for (name, field) in [("Kernel Version", "KernelVersion"), ("Operating System", "OperatingSystem"), ("OSType", "OSType"), ("Architecture", "Architecture")] {
+    for (name, field) in [
+        ("Kernel Version", "KernelVersion"),
+        ("Operating System", "OperatingSystem"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+    ] {
         page.line(1, name, &word(field));
     }
     page.line(1, "CPUs", &info["NCPU"].as_i64().unwrap_or(0).to_string());
@@ -114,18 +131,24 @@ fn host(page: &mut Page, info: &Value) {
     page.line(1, "ID", &word("ID"));
     page.line(1, "Docker Root Dir", &word("DockerRootDir"));
     page.line(1, "Debug Mode", &flag("Debug"));
-    for (name, field) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")] {
+    for (name, field) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")]
+    {
         if !word(field).is_empty() {
             page.line(1, name, &word(field));
         }
     }
-    let labels: Vec<&str> = info["Labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let labels: Vec<&str> =
+        info["Labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !labels.is_empty() {
         page.heading(1, "Labels");
         labels.iter().for_each(|label| page.plain(label));
     }
     page.line(1, "Experimental", &flag("ExperimentalBuild"));
-    let registries = info["RegistryConfig"]["InsecureRegistryCIDRs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let registries = info["RegistryConfig"]["InsecureRegistryCIDRs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let registries: Vec<&str> = registries.collect();
     if !registries.is_empty() {
         page.heading(1, "Insecure Registries");
@@ -146,7 +169,12 @@ mod tests {
     fn the_page_tells_what_docker_tells() {
         let info = json!({ "Containers": 2, "SecurityOptions": ["name=seccomp,profile=builtin"], "Plugins": { "Log": ["json-file", "local"] }, "LiveRestoreEnabled": true });
         let page = page(&info);
-        for line in [" Containers: 2\n", "  Log: json-file local\n", " Security Options:\n  seccomp\n   Profile: builtin\n", " Live Restore Enabled: true\n"] {
+        for line in [
+            " Containers: 2\n",
+            "  Log: json-file local\n",
+            " Security Options:\n  seccomp\n   Profile: builtin\n",
+            " Live Restore Enabled: true\n",
+        ] {
             assert!(page.contains(line), "{line:?} in {page}");
         }
     }

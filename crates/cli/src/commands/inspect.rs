@@ -10,8 +10,12 @@ use crate::filters::path;
 use crate::{format, platform};
 
 /// Kinds of objects, in the order in which a name is looked for.
-const KINDS: [(&str, &str); 4] =
-    [("container", "/containers/{}/json"), ("image", "/images/{}/json"), ("network", "/networks/{}"), ("volume", "/volumes/{}")];
+const KINDS: [(&str, &str); 4] = [
+    ("container", "/containers/{}/json"),
+    ("image", "/images/{}/json"),
+    ("network", "/networks/{}"),
+    ("volume", "/volumes/{}"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
@@ -30,7 +34,8 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let kinds: Vec<(&str, &str)> = KINDS.into_iter().filter(|(kind, _)| self.r#type.is_empty() || *kind == self.r#type).collect();
+        let kinds: Vec<(&str, &str)> =
+            KINDS.into_iter().filter(|(kind, _)| self.r#type.is_empty() || *kind == self.r#type).collect();
         if kinds.is_empty() {
             return Err(CliError::new(format!(
                 "unknown type: \"{}\": must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
@@ -79,7 +84,13 @@ impl InspectImage {
 }
 
 /// Shows each object; those not found are said and make the exit code 1.
-pub(super) async fn inspect(target: &Target, names: &[String], format: Option<&str>, kinds: &[(&str, &str)], size: bool) -> Outcome {
+pub(super) async fn inspect(
+    target: &Target,
+    names: &[String],
+    format: Option<&str>,
+    kinds: &[(&str, &str)],
+    size: bool,
+) -> Outcome {
     let client = target.connect().await?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in names {

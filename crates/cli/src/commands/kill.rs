@@ -18,6 +18,9 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        each(&client, Method::POST, &self.containers, |name| path(&format!("/containers/{name}/kill"), &[("signal", &self.signal)])).await
+        each(&client, Method::POST, &self.containers, |name| {
+            path(&format!("/containers/{name}/kill"), &[("signal", &self.signal)])
+        })
+        .await
     }
 }

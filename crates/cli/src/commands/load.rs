@@ -32,7 +32,20 @@ impl Load {
         }
         let body = send(self.input.as_deref())?;
         let client = target.connect().await?;
-        let answer = client.send(Method::POST, &path("/images/load", &[("quiet", if self.quiet { "1" } else { "0" }), ("platform", &crate::platform::query(self.platform.as_deref().unwrap_or_default())?)]), body, &[]).await?;
+        let answer = client
+            .send(
+                Method::POST,
+                &path(
+                    "/images/load",
+                    &[
+                        ("quiet", if self.quiet { "1" } else { "0" }),
+                        ("platform", &crate::platform::query(self.platform.as_deref().unwrap_or_default())?),
+                    ],
+                ),
+                body,
+                &[],
+            )
+            .await?;
         let mut failed = None;
         pull::messages(answer.into_body(), |message| {
             if let Some(error) = message["error"].as_str() {
@@ -49,7 +62,9 @@ impl Load {
 /// A file (or standard input) as the body of a request, read by a thread of its own.
 pub(super) fn send(file: Option<&Path>) -> Result<Body, CliError> {
     let mut reader: Box<dyn Read + Send> = match file {
-        Some(path) => Box::new(std::fs::File::open(path).map_err(|error| CliError::new(format!("open {}: {}", path.display(), crate::error::reason(&error))))?),
+        Some(path) => Box::new(std::fs::File::open(path).map_err(|error| {
+            CliError::new(format!("open {}: {}", path.display(), crate::error::reason(&error)))
+        })?),
         None => Box::new(std::io::stdin()),
     };
     let (sender, receiver) = tokio::sync::mpsc::channel(8);

@@ -38,7 +38,8 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let container: ContainerInspect = client.get(&format!("/containers/{}/json", escape(&self.container))).await?;
+        let container: ContainerInspect =
+            client.get(&format!("/containers/{}/json", escape(&self.container))).await?;
         let flag = |set: bool| if set { "1" } else { "" };
         let query = [
             ("stdout", "1"),
@@ -50,10 +51,15 @@ impl Logs {
             ("until", &escape(&moment(&self.until)?)),
             ("tail", &escape(&self.tail)),
         ];
-        let answer = client.send(Method::GET, &path(&format!("/containers/{}/logs", container.id), &query), Body::Empty, &[]).await?;
+        let answer = client
+            .send(Method::GET, &path(&format!("/containers/{}/logs", container.id), &query), Body::Empty, &[])
+            .await?;
         let (mut sink, source) = tokio::io::duplex(256 * 1024);
         let tty = container.config.tty;
-        let shown = tokio::spawn(async move { if tty { plain(source).await } else { streams::unframe(source).await } });
+        let shown =
+            tokio::spawn(
+                async move { if tty { plain(source).await } else { streams::unframe(source).await } },
+            );
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| CliError::new(error.to_string()))?;
@@ -83,7 +89,9 @@ async fn plain(mut source: impl tokio::io::AsyncRead + Unpin) -> Result<(), CliE
 /// A moment as the daemon wants it, seconds and nanoseconds: a duration means that long ago, a date without a zone is
 /// of the local one.
 pub(super) fn moment(text: &str) -> Result<String, CliError> {
-    let seconds = |nanoseconds: i128| format!("{}.{:09}", nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    let seconds = |nanoseconds: i128| {
+        format!("{}.{:09}", nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000))
+    };
     if let Ok(nanoseconds) = crate::container_flags::duration(text) {
         return Ok(seconds(jiff::Timestamp::now().as_nanosecond() - i128::from(nanoseconds)));
     }
@@ -94,8 +102,14 @@ pub(super) fn moment(text: &str) -> Result<String, CliError> {
     let moment = match text.parse::<jiff::Timestamp>() {
         Ok(moment) => moment,
         Err(_) => {
-            let (date, zone) = text.strip_suffix('Z').map_or((text, jiff::tz::TimeZone::system()), |date| (date, jiff::tz::TimeZone::UTC));
-            let date = if date.contains('T') && date.matches(':').count() == 0 { format!("{date}:00") } else { date.to_owned() };
+            let (date, zone) = text
+                .strip_suffix('Z')
+                .map_or((text, jiff::tz::TimeZone::system()), |date| (date, jiff::tz::TimeZone::UTC));
+            let date = if date.contains('T') && date.matches(':').count() == 0 {
+                format!("{date}:00")
+            } else {
+                date.to_owned()
+            };
             let date: jiff::civil::DateTime = date.parse().map_err(|_| wrong())?;
             date.to_zoned(zone).map_err(|_| wrong())?.timestamp()
         }

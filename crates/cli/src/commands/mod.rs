@@ -340,7 +340,16 @@ macro_rules! groups {
         }
     })* };
 }
-groups!(BuilderCommand, ContainerCommand, ImageCommand, PluginCommand, SystemCommand, context::ContextCommand, network::NetworkCommand, volume::VolumeCommand);
+groups!(
+    BuilderCommand,
+    ContainerCommand,
+    ImageCommand,
+    PluginCommand,
+    SystemCommand,
+    context::ContextCommand,
+    network::NetworkCommand,
+    volume::VolumeCommand
+);
 use commands;
 
 /// Asks the same of each name; says each name that worked, each error, and fails if any did.

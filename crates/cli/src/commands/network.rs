@@ -54,7 +54,10 @@ impl Create {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let pairs = |list: &[String]| -> serde_json::Map<String, Value> {
-            list.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_owned(), json!(value))).collect()
+            list.iter()
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (name.to_owned(), json!(value)))
+                .collect()
         };
         let request = json!({ "Name": self.name, "Driver": self.driver, "Internal": self.internal, "Labels": pairs(&self.label), "Options": pairs(&self.opt) });
         let made: Value = client.post("/networks/create", &request).await?;
@@ -77,7 +80,14 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     async fn run(self, target: &Target) -> Outcome {
-        inspect::inspect(target, &self.names, self.format.as_deref(), &[("network", if self.verbose { "/networks/{}?verbose=true" } else { "/networks/{}" })], false).await
+        inspect::inspect(
+            target,
+            &self.names,
+            self.format.as_deref(),
+            &[("network", if self.verbose { "/networks/{}?verbose=true" } else { "/networks/{}" })],
+            false,
+        )
+        .await
     }
 }
 
@@ -118,7 +128,8 @@ pub(crate) struct Ls {
 impl Ls {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let mut networks: Vec<wharf_api::Network> = client.get(&path("/networks", &[("filters", &query(&self.filter)?)])).await?;
+        let mut networks: Vec<wharf_api::Network> =
+            client.get(&path("/networks", &[("filters", &query(&self.filter)?)])).await?;
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         let id = |id: &str| if self.no_trunc { id.to_owned() } else { units::short_id(id) };
         if self.quiet && self.format.is_none() {
@@ -188,8 +199,12 @@ pub(crate) struct Connect {
 impl Connect {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let options: serde_json::Map<String, Value> =
-            self.driver_opt.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let options: serde_json::Map<String, Value> = self
+            .driver_opt
+            .iter()
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
         let request = json!({ "Container": self.container, "EndpointConfig": {
             "IPAMConfig": { "IPv4Address": self.ip, "IPv6Address": self.ip6, "LinkLocalIPs": self.link_local_ip },
             "Aliases": self.alias, "Links": self.link, "DriverOpts": options, "GwPriority": self.gw_priority,

@@ -14,7 +14,14 @@ struct Run {
 /// `0.0.0.0:8000-8001->80-81/tcp, 53/udp`.
 pub(super) fn shown(ports: &[PortSummary]) -> String {
     let mut sorted: Vec<&PortSummary> = ports.iter().collect();
-    sorted.sort_by(|a, b| (a.private_port, &a.ip, a.public_port, &a.r#type).cmp(&(b.private_port, &b.ip, b.public_port, &b.r#type)));
+    sorted.sort_by(|a, b| {
+        (a.private_port, &a.ip, a.public_port, &a.r#type).cmp(&(
+            b.private_port,
+            &b.ip,
+            b.public_port,
+            &b.r#type,
+        ))
+    });
     let (mut groups, mut moved): (BTreeMap<String, Run>, Vec<String>) = (BTreeMap::new(), Vec::new());
     let mut done: Vec<String> = Vec::new();
     for port in sorted {
@@ -51,7 +58,8 @@ fn key(text: &str) -> (u32, String) {
 }
 
 fn group(key: &str, run: &Run) -> String {
-    let range = if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) };
+    let range =
+        if run.first == run.last { run.first.to_string() } else { format!("{}-{}", run.first, run.last) };
     match key.rsplit_once('/') {
         Some((ip, kind)) if run.public != 0 => format!("{}:{range}->{range}/{kind}", bracketed(ip)),
         Some((_, kind)) => format!("{range}/{kind}"),
@@ -77,9 +85,21 @@ mod tests {
 
     #[test]
     fn ports_are_shown_as_docker_shows_them() {
-        assert_eq!(shown(&[port("", 8080, 80, "tcp"), port("127.0.0.1", 53, 53, "udp")]), "127.0.0.1:53->53/udp, 80/tcp");
-        assert_eq!(shown(&[port("", 0, 80, "tcp"), port("", 0, 81, "tcp"), port("", 0, 90, "tcp")]), "80-81/tcp, 90/tcp");
-        assert_eq!(shown(&[port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")]), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
-        assert_eq!(shown(&[port("0.0.0.0", 90, 90, "tcp"), port("0.0.0.0", 91, 91, "tcp")]), "0.0.0.0:90-91->90-91/tcp");
+        assert_eq!(
+            shown(&[port("", 8080, 80, "tcp"), port("127.0.0.1", 53, 53, "udp")]),
+            "127.0.0.1:53->53/udp, 80/tcp"
+        );
+        assert_eq!(
+            shown(&[port("", 0, 80, "tcp"), port("", 0, 81, "tcp"), port("", 0, 90, "tcp")]),
+            "80-81/tcp, 90/tcp"
+        );
+        assert_eq!(
+            shown(&[port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")]),
+            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+        );
+        assert_eq!(
+            shown(&[port("0.0.0.0", 90, 90, "tcp"), port("0.0.0.0", 91, 91, "tcp")]),
+            "0.0.0.0:90-91->90-91/tcp"
+        );
     }
 }

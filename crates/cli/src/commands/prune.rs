@@ -43,14 +43,21 @@ impl Common {
             return Ok(0);
         }
         let client = target.connect().await?;
-        let path = path("/build/prune", &[("all", if all { "1" } else { "" }), ("filters", &query(&self.filter)?)]);
+        let path =
+            path("/build/prune", &[("all", if all { "1" } else { "" }), ("filters", &query(&self.filter)?)]);
         let answer: Value = client.post(&path, &serde_json::json!({})).await?;
         reclaimed(answer["SpaceReclaimed"].as_i64().unwrap_or(0))
     }
 }
 
 /// Prunes one kind: says what went, and gives the bytes freed.
-async fn prune(client: &Client, noun: &str, filters: &[String], header: &str, list: &str) -> Result<i64, CliError> {
+async fn prune(
+    client: &Client,
+    noun: &str,
+    filters: &[String],
+    header: &str,
+    list: &str,
+) -> Result<i64, CliError> {
     let target = path(&format!("/{noun}/prune"), &[("filters", &query(filters)?)]);
     let answer: Value = client.post(&target, &serde_json::json!({})).await?;
     let gone: Vec<String> = answer[list].as_array().into_iter().flatten().map(line).collect();
@@ -85,7 +92,10 @@ impl Containers {
             return Ok(0);
         }
         let client = target.connect().await?;
-        reclaimed(prune(&client, "containers", &self.common.filter, "Deleted Containers", "ContainersDeleted").await?)
+        reclaimed(
+            prune(&client, "containers", &self.common.filter, "Deleted Containers", "ContainersDeleted")
+                .await?,
+        )
     }
 }
 
@@ -100,7 +110,11 @@ pub(crate) struct Images {
 
 impl Images {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let what = if self.all { "This will remove all images without at least one container associated to them." } else { "This will remove all dangling images." };
+        let what = if self.all {
+            "This will remove all images without at least one container associated to them."
+        } else {
+            "This will remove all dangling images."
+        };
         if !self.common.confirmed(what)? {
             return Ok(0);
         }
@@ -122,7 +136,11 @@ pub(crate) struct Volumes {
 
 impl Volumes {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let what = if self.all { "This will remove all local volumes not used by at least one container." } else { "This will remove anonymous local volumes not used by at least one container." };
+        let what = if self.all {
+            "This will remove all local volumes not used by at least one container."
+        } else {
+            "This will remove anonymous local volumes not used by at least one container."
+        };
         if !self.common.confirmed(what)? {
             return Ok(0);
         }
@@ -141,7 +159,10 @@ pub(crate) struct Networks {
 
 impl Networks {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        if !self.common.confirmed("This will remove all custom networks not used by at least one container.")? {
+        if !self
+            .common
+            .confirmed("This will remove all custom networks not used by at least one container.")?
+        {
             return Ok(0);
         }
         let client = target.connect().await?;
@@ -169,7 +190,8 @@ impl System {
         }
         let client = target.connect().await?;
         let filters = &self.common.filter;
-        let mut freed = prune(&client, "containers", filters, "Deleted Containers", "ContainersDeleted").await?;
+        let mut freed =
+            prune(&client, "containers", filters, "Deleted Containers", "ContainersDeleted").await?;
         prune(&client, "networks", filters, "Deleted Networks", "NetworksDeleted").await?;
         if self.volumes {
             freed += prune(&client, "volumes", filters, "Deleted Volumes", "VolumesDeleted").await?;

@@ -63,11 +63,20 @@ impl Ps {
         let client = target.connect().await?;
         let limit = if self.latest { 1 } else { self.last };
         let limit = if limit > 0 { limit.to_string() } else { String::new() };
-        let sized = self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size") || format.contains("json ."));
+        let sized = self.size
+            || self
+                .format
+                .as_deref()
+                .is_some_and(|format| format.contains(".Size") || format.contains("json ."));
         let flag = |set: bool| if set { "1" } else { "" };
         let target = path(
             "/containers/json",
-            &[("all", flag(self.all)), ("limit", &limit), ("size", flag(sized)), ("filters", &query(&self.filter)?)],
+            &[
+                ("all", flag(self.all)),
+                ("limit", &limit),
+                ("size", flag(sized)),
+                ("filters", &query(&self.filter)?),
+            ],
         );
         let containers: Vec<ContainerSummary> = client.get(&target).await?;
         if self.quiet && self.format.is_none() {
@@ -92,12 +101,21 @@ impl Ps {
     pub(super) fn row(&self, container: &ContainerSummary) -> format::Row {
         let names: Vec<&str> = container.names.iter().map(|name| name.trim_start_matches('/')).collect();
         let labels = container.labels.clone().unwrap_or_default();
-        let networks: Vec<String> = container.network_settings.networks.iter().flatten().map(|(name, _)| name.clone()).collect();
-        let mounts = container.mounts.iter().map(|mount| if mount.name.is_empty() { &*mount.source } else { &*mount.name });
-        let mounts: Vec<String> = mounts.map(|mount| if self.no_trunc { mount.to_owned() } else { shortened(mount, 15) }).collect();
+        let networks: Vec<String> =
+            container.network_settings.networks.iter().flatten().map(|(name, _)| name.clone()).collect();
+        let mounts = container
+            .mounts
+            .iter()
+            .map(|mount| if mount.name.is_empty() { &*mount.source } else { &*mount.name });
+        let mounts: Vec<String> =
+            mounts.map(|mount| if self.no_trunc { mount.to_owned() } else { shortened(mount, 15) }).collect();
         let volumes = container.mounts.iter().filter(|mount| mount.driver == "local").count();
         let size = if container.size_root_fs > 0 {
-            format!("{} (virtual {})", units::short_size(container.size_rw), units::short_size(container.size_root_fs))
+            format!(
+                "{} (virtual {})",
+                units::short_size(container.size_rw),
+                units::short_size(container.size_root_fs)
+            )
         } else {
             units::short_size(container.size_rw)
         };
@@ -129,11 +147,18 @@ pub(super) fn joined(labels: &BTreeMap<String, String>) -> String {
 
 /// At most `most` letters, the last of them an ellipsis if some are missing.
 pub(super) fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        text.chars().take(most - 1).chain(['…']).collect()
+    }
 }
 
 /// The command in quotes, cut after twenty letters.
 pub(super) fn command(text: &str, whole: bool) -> String {
     let text = if whole { text.to_owned() } else { shortened(text, 20) };
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t"))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t")
+    )
 }

@@ -48,7 +48,13 @@ pub(super) fn tagged(name: &str) -> String {
 }
 
 /// Has the daemon fetch an image; progress goes to standard error when it is not what was asked for.
-pub(super) async fn pull(client: &Client, name: &str, platform: Option<&str>, quiet: bool, aside: bool) -> Result<(), CliError> {
+pub(super) async fn pull(
+    client: &Client,
+    name: &str,
+    platform: Option<&str>,
+    quiet: bool,
+    aside: bool,
+) -> Result<(), CliError> {
     let platform = platform.map(escape).unwrap_or_default();
     let target = path("/images/create", &[("fromImage", &escape(&tagged(name))), ("platform", &platform)]);
     let answer = client.send(Method::POST, &target, Body::Empty, &[]).await?;
@@ -61,8 +67,11 @@ pub(super) async fn progress(body: Incoming, quiet: bool, aside: bool) -> Result
     messages(body, |message| {
         if let Some(error) = message["error"].as_str() {
             failed = Some(error.to_owned());
-        } else if let Some(status) = message["status"].as_str().filter(|_| !quiet && message["progressDetail"]["total"].is_null()) {
-            let line = message["id"].as_str().map_or_else(|| status.to_owned(), |id| format!("{id}: {status}"));
+        } else if let Some(status) =
+            message["status"].as_str().filter(|_| !quiet && message["progressDetail"]["total"].is_null())
+        {
+            let line =
+                message["id"].as_str().map_or_else(|| status.to_owned(), |id| format!("{id}: {status}"));
             if aside { say(&line) } else { drop(print(&line)) }
         }
     })

@@ -25,6 +25,12 @@ impl Rm {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let flag = |set: bool| if set { "1" } else { "" };
-        each(&client, Method::DELETE, &self.containers, |name| path(&format!("/containers/{name}"), &[("force", flag(self.force)), ("link", flag(self.link)), ("v", flag(self.volumes))])).await
+        each(&client, Method::DELETE, &self.containers, |name| {
+            path(
+                &format!("/containers/{name}"),
+                &[("force", flag(self.force)), ("link", flag(self.link)), ("v", flag(self.volumes))],
+            )
+        })
+        .await
     }
 }

@@ -27,10 +27,14 @@ impl Rmi {
         let flag = |set: bool| if set { "1" } else { "" };
         let mut code = 0;
         for image in &self.images {
-            let target = path(&format!("/images/{}", escape(image)), &[("force", flag(self.force)), ("noprune", flag(self.no_prune))]);
+            let target = path(
+                &format!("/images/{}", escape(image)),
+                &[("force", flag(self.force)), ("noprune", flag(self.no_prune))],
+            );
             match client.bytes(Method::DELETE, &target, Body::Empty).await {
                 Ok(bytes) => {
-                    let items: Vec<DeleteItem> = wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))?;
+                    let items: Vec<DeleteItem> =
+                        wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))?;
                     items.iter().try_for_each(say_deleted)?;
                 }
                 Err(error) => {
@@ -45,5 +49,9 @@ impl Rmi {
 
 /// `Untagged: …` or `Deleted: …`.
 fn say_deleted(item: &DeleteItem) -> Result<(), CliError> {
-    if item.untagged.is_empty() { print(&format!("Deleted: {}", item.deleted)) } else { print(&format!("Untagged: {}", item.untagged)) }
+    if item.untagged.is_empty() {
+        print(&format!("Deleted: {}", item.deleted))
+    } else {
+        print(&format!("Untagged: {}", item.untagged))
+    }
 }

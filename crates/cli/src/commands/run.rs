@@ -54,7 +54,13 @@ impl Run {
 
     async fn foreground(&self, client: &Client, id: &str, config: &wharf_api::ContainerConfig) -> Outcome {
         let keys = Keys::parse(&self.detach_keys)?;
-        let connection = attach(client, id, [config.attach_stdin, config.attach_stdout, config.attach_stderr], &self.detach_keys).await?;
+        let connection = attach(
+            client,
+            id,
+            [config.attach_stdin, config.attach_stdout, config.attach_stderr],
+            &self.detach_keys,
+        )
+        .await?;
         // Registered before the start, so that even the shortest life is seen.
         let condition = if self.flags.rm { "removed" } else { "next-exit" };
         let waiting = wait(client, id, condition).await?;
@@ -76,7 +82,10 @@ impl Run {
 }
 
 /// Waits for the streams' end and the exit code; `None` when the caller detached.
-pub(super) async fn finish(carried: tokio::task::JoinHandle<Result<Ended, CliError>>, waiting: Waiting) -> Result<Option<i32>, CliError> {
+pub(super) async fn finish(
+    carried: tokio::task::JoinHandle<Result<Ended, CliError>>,
+    waiting: Waiting,
+) -> Result<Option<i32>, CliError> {
     let waited = tokio::spawn(waiting);
     let streams = carried.await.unwrap_or_else(|error| Err(CliError::new(error.to_string())));
     if streams? == Ended::Detached {
@@ -104,25 +113,48 @@ pub(super) async fn wait(client: &Client, id: &str, condition: &str) -> Result<W
     let path = format!("/containers/{id}/wait?condition={condition}");
     let answer = client.send(Method::POST, &path, wharf_api::client::Body::Empty, &[]).await?;
     Ok(Box::pin(async move {
-        let bytes = answer.into_body().collect().await.map_err(|error| CliError::new(error.to_string()))?.to_bytes();
+        let bytes =
+            answer.into_body().collect().await.map_err(|error| CliError::new(error.to_string()))?.to_bytes();
         wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))
     }))
 }
 
 /// Attaches to the streams chosen (input, output, error).
-pub(super) async fn attach(client: &Client, id: &str, [stdin, stdout, stderr]: [bool; 3], keys: &str) -> Result<Pin<Box<dyn Connection>>, CliError> {
+pub(super) async fn attach(
+    client: &Client,
+    id: &str,
+    [stdin, stdout, stderr]: [bool; 3],
+    keys: &str,
+) -> Result<Pin<Box<dyn Connection>>, CliError> {
     let flag = |set: bool| if set { "1" } else { "" };
-    let query = [("stream", "1"), ("stdin", flag(stdin)), ("stdout", flag(stdout)), ("stderr", flag(stderr)), ("detachKeys", &escape(keys))];
-    Ok(client.hijack(&path(&format!("/containers/{id}/attach"), &query), wharf_api::client::Body::Empty).await?)
+    let query = [
+        ("stream", "1"),
+        ("stdin", flag(stdin)),
+        ("stdout", flag(stdout)),
+        ("stderr", flag(stderr)),
+        ("detachKeys", &escape(keys)),
+    ];
+    Ok(client
+        .hijack(&path(&format!("/containers/{id}/attach"), &query), wharf_api::client::Body::Empty)
+        .await?)
 }
 
 /// Starts it; the exit code tells what was wrong with its program, as a shell's would.
 pub(super) async fn start(client: &Client, id: &str) -> Result<(), CliError> {
-    let Err(error) = client.call(Method::POST, &format!("/containers/{}/start", escape(id))).await else { return Ok(()) };
+    let Err(error) = client.call(Method::POST, &format!("/containers/{}/start", escape(id))).await else {
+        return Ok(());
+    };
     let text = error.to_string();
     let any = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
     let code = match () {
-        () if any(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) => 127,
+        () if any(&[
+            "executable file not found",
+            "no such file or directory",
+            "system cannot find the file specified",
+        ]) =>
+        {
+            127
+        }
         () if any(&["permission denied", "is a directory"]) => 126,
         () => 125,
     };

@@ -28,11 +28,13 @@ impl Save {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         refuse_terminal(self.output.as_deref())?;
         let client = target.connect().await?;
-        let mut names: Vec<String> = self.images.iter().map(|name| format!("names={}", escape(name))).collect();
+        let mut names: Vec<String> =
+            self.images.iter().map(|name| format!("names={}", escape(name))).collect();
         if !self.platform.is_empty() {
             names.push(format!("platform={}", crate::platform::query(&self.platform)?));
         }
-        let answer = client.send(Method::GET, &format!("/images/get?{}", names.join("&")), Body::Empty, &[]).await?;
+        let answer =
+            client.send(Method::GET, &format!("/images/get?{}", names.join("&")), Body::Empty, &[]).await?;
         receive(answer.into_body(), self.output.as_deref()).await?;
         Ok(0)
     }
@@ -48,9 +50,14 @@ pub(super) fn refuse_terminal(output: Option<&Path>) -> Result<(), CliError> {
 
 /// Writes a body to a file, which appears whole or not at all, or to standard output.
 pub(super) async fn receive(mut body: Incoming, output: Option<&Path>) -> Result<(), CliError> {
-    let partial = output.map(|path| path.with_file_name(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy())));
+    let partial = output.map(|path| {
+        path.with_file_name(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()))
+    });
     let mut sink: Box<dyn Write> = match &partial {
-        Some(path) => Box::new(std::fs::File::create(path).map_err(|error| CliError::new(format!("{}: {error}", path.display())))?),
+        Some(path) => Box::new(
+            std::fs::File::create(path)
+                .map_err(|error| CliError::new(format!("{}: {error}", path.display())))?,
+        ),
         None => Box::new(std::io::stdout()),
     };
     let outcome = async {

@@ -40,7 +40,11 @@ impl Start {
                 }
             }
         }
-        if failed.is_empty() { Ok(0) } else { Err(CliError::new(format!("Error: failed to start containers: {}", failed.join(", ")))) }
+        if failed.is_empty() {
+            Ok(0)
+        } else {
+            Err(CliError::new(format!("Error: failed to start containers: {}", failed.join(", "))))
+        }
     }
 
     async fn attached(&self, client: &wharf_api::client::Client) -> Outcome {

@@ -50,7 +50,8 @@ impl Stats {
             let samples: Vec<_> = names
                 .iter()
                 .map(|name| {
-                    let (client, path) = (client.clone(), format!("/containers/{}/stats?stream=0", escape(name)));
+                    let (client, path) =
+                        (client.clone(), format!("/containers/{}/stats?stream=0", escape(name)));
                     tokio::spawn(async move { client.get::<Value>(&path).await })
                 })
                 .collect();
@@ -61,7 +62,12 @@ impl Stats {
             if !self.no_stream && std::io::stdout().is_terminal() {
                 write!(std::io::stdout(), "\x1b[H\x1b[J")?;
             }
-            format::rows(self.format.as_deref(), &COLUMNS, &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"], &rows)?;
+            format::rows(
+                self.format.as_deref(),
+                &COLUMNS,
+                &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"],
+                &rows,
+            )?;
             if self.no_stream {
                 return Ok(0);
             }
@@ -90,13 +96,19 @@ impl Stats {
         vec![
             ("ID", json!(if self.no_trunc { id.to_owned() } else { units::short_id(id) })),
             ("Name", json!(sample["name"].as_str().unwrap_or_default().trim_start_matches('/'))),
-            ("Container", json!(if self.containers.is_empty() { units::short_id(id) } else { name.to_owned() })),
+            (
+                "Container",
+                json!(if self.containers.is_empty() { units::short_id(id) } else { name.to_owned() }),
+            ),
             ("CPUPerc", json!(format!("{:.2}%", cpu_share(sample)))),
             ("MemUsage", json!(format!("{} / {}", binary(used), binary(limit)))),
             ("MemPerc", json!(format!("{share:.2}%"))),
             ("NetIO", json!(format!("{} / {}", units::short_size(received), units::short_size(sent)))),
             ("BlockIO", json!(format!("{} / {}", units::short_size(read), units::short_size(written)))),
-            ("PIDs", json!(sample.pointer("/pids_stats/current").and_then(Value::as_i64).unwrap_or(0).to_string())),
+            (
+                "PIDs",
+                json!(sample.pointer("/pids_stats/current").and_then(Value::as_i64).unwrap_or(0).to_string()),
+            ),
         ]
     }
 }
@@ -113,19 +125,28 @@ fn cpu_share(sample: &Value) -> f64 {
 fn memory_used(sample: &Value) -> f64 {
     let number = |path: &str| sample.pointer(path).and_then(Value::as_f64);
     let usage = number("/memory_stats/usage").unwrap_or(0.0);
-    let cache = number("/memory_stats/stats/total_inactive_file").or_else(|| number("/memory_stats/stats/inactive_file"));
+    let cache = number("/memory_stats/stats/total_inactive_file")
+        .or_else(|| number("/memory_stats/stats/inactive_file"));
     cache.filter(|cache| *cache < usage).map_or(usage, |cache| usage - cache)
 }
 
 fn network(sample: &Value) -> (i64, i64) {
-    let sum = |name: &str| sample["networks"].as_object().into_iter().flatten().filter_map(|(_, link)| link[name].as_i64()).sum();
+    let sum = |name: &str| {
+        sample["networks"].as_object().into_iter().flatten().filter_map(|(_, link)| link[name].as_i64()).sum()
+    };
     (sum("rx_bytes"), sum("tx_bytes"))
 }
 
 fn block(sample: &Value) -> (i64, i64) {
-    let entries = sample.pointer("/blkio_stats/io_service_bytes_recursive").and_then(Value::as_array).cloned().unwrap_or_default();
+    let entries = sample
+        .pointer("/blkio_stats/io_service_bytes_recursive")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let sum = |operation: &str| {
-        let matching = entries.iter().filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case(operation)));
+        let matching = entries
+            .iter()
+            .filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case(operation)));
         matching.filter_map(|entry| entry["value"].as_i64()).sum()
     };
     (sum("read"), sum("write"))

@@ -22,6 +22,9 @@ impl Stop {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let timeout = self.timeout.map(|seconds| seconds.to_string()).unwrap_or_default();
-        each(&client, Method::POST, &self.containers, |name| path(&format!("/containers/{name}/stop"), &[("signal", &self.signal), ("t", &timeout)])).await
+        each(&client, Method::POST, &self.containers, |name| {
+            path(&format!("/containers/{name}/stop"), &[("signal", &self.signal), ("t", &timeout)])
+        })
+        .await
     }
 }

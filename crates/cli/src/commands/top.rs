@@ -18,9 +18,13 @@ pub(crate) struct Top {
 impl Top {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let target = path(&format!("/containers/{}/top", escape(&self.container)), &[("ps_args", &escape(&self.options.join(" ")))]);
+        let target = path(
+            &format!("/containers/{}/top", escape(&self.container)),
+            &[("ps_args", &escape(&self.options.join(" ")))],
+        );
         let top: TopResponse = client.get(&target).await?;
-        let lines: Vec<String> = std::iter::once(&top.titles).chain(&top.processes).map(|row| row.join("\t")).collect();
+        let lines: Vec<String> =
+            std::iter::once(&top.titles).chain(&top.processes).map(|row| row.join("\t")).collect();
         table::print_wide(&lines, 20)?;
         Ok(0)
     }

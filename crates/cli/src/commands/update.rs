@@ -63,10 +63,20 @@ fn swap(text: &str) -> Result<i64, String> {
 impl Update {
     /// Whether anything is to be changed.
     fn says_something(&self) -> bool {
-        let numbers = [self.cpu_period, self.cpu_quota, self.cpu_rt_period, self.cpu_rt_runtime, self.cpu_shares, i64::from(self.blkio_weight)];
+        let numbers = [
+            self.cpu_period,
+            self.cpu_quota,
+            self.cpu_rt_period,
+            self.cpu_rt_runtime,
+            self.cpu_shares,
+            i64::from(self.blkio_weight),
+        ];
         let sizes = [self.memory, self.memory_reservation, self.memory_swap, self.pids_limit];
         let words = [&self.cpuset_cpus, &self.cpuset_mems, &self.restart];
-        numbers.iter().any(|number| *number != 0) || sizes.iter().any(Option::is_some) || words.iter().any(|word| !word.is_empty()) || self.cpus > 0.0
+        numbers.iter().any(|number| *number != 0)
+            || sizes.iter().any(Option::is_some)
+            || words.iter().any(|word| !word.is_empty())
+            || self.cpus > 0.0
     }
 
     pub(crate) async fn run(self, target: &Target) -> Outcome {
@@ -90,12 +100,18 @@ impl Update {
             memory_reservation: self.memory_reservation.unwrap_or(0),
             memory_swap: self.memory_swap.unwrap_or(0),
             pids_limit: self.pids_limit,
-            restart_policy: RestartPolicy { name: name.to_owned(), maximum_retry_count: count.parse().unwrap_or(0) },
+            restart_policy: RestartPolicy {
+                name: name.to_owned(),
+                maximum_retry_count: count.parse().unwrap_or(0),
+            },
             ..UpdateRequest::default()
         };
         let mut code = 0;
         for container in &self.containers {
-            match client.post::<UpdateResponse>(&format!("/containers/{}/update", escape(container)), &request).await {
+            match client
+                .post::<UpdateResponse>(&format!("/containers/{}/update", escape(container)), &request)
+                .await
+            {
                 Ok(answer) => {
                     print(container)?;
                     answer.warnings.iter().flatten().for_each(|warning| say(&format!("WARNING: {warning}")));

@@ -48,7 +48,11 @@ fn page(server: &Value) -> String {
     let mut text = format!("Server: {}\n", server["Platform"]["Name"].as_str().unwrap_or(""));
     // Writing to a string cannot fail.
     let mut line = |name: &str, value: &str| {
-        let _ = if value.is_empty() && name != "Version" { writeln!(text, " {name}:") } else { writeln!(text, "  {:<17} {value}", format!("{name}:")) };
+        let _ = if value.is_empty() && name != "Version" {
+            writeln!(text, " {name}:")
+        } else {
+            writeln!(text, "  {:<17} {value}", format!("{name}:"))
+        };
     };
     let components: Vec<&Value> = server["Components"].as_array().into_iter().flatten().collect();
     for component in &components {
@@ -57,7 +61,10 @@ fn page(server: &Value) -> String {
         line(component["Name"].as_str().unwrap_or(""), "");
         line("Version", component["Version"].as_str().unwrap_or(""));
         if engine {
-            line("API version", &format!("{} (minimum version {})", word("ApiVersion"), word("MinAPIVersion")));
+            line(
+                "API version",
+                &format!("{} (minimum version {})", word("ApiVersion"), word("MinAPIVersion")),
+            );
             line("OS/Arch", &format!("{}/{}", word("Os"), word("Arch")));
             line("Kernel", &word("KernelVersion"));
             line("Experimental", &detail("Experimental"));

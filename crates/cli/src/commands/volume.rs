@@ -52,7 +52,10 @@ impl Create {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let pairs = |list: &[String]| -> BTreeMap<String, String> {
-            list.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            list.iter()
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
         };
         let request = json!({ "Name": self.name, "Driver": self.driver, "DriverOpts": pairs(&self.opt), "Labels": pairs(&self.label) });
         let made: Volume = client.post("/volumes/create", &request).await?;
@@ -72,7 +75,8 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     async fn run(self, target: &Target) -> Outcome {
-        inspect::inspect(target, &self.names, self.format.as_deref(), &[("volume", "/volumes/{}")], false).await
+        inspect::inspect(target, &self.names, self.format.as_deref(), &[("volume", "/volumes/{}")], false)
+            .await
     }
 }
 
@@ -106,7 +110,8 @@ pub(crate) struct Ls {
 impl Ls {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let list: wharf_api::VolumeList = client.get(&path("/volumes", &[("filters", &query(&self.filter)?)])).await?;
+        let list: wharf_api::VolumeList =
+            client.get(&path("/volumes", &[("filters", &query(&self.filter)?)])).await?;
         let mut volumes: Vec<Volume> = list.volumes.into_iter().collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         if self.quiet && self.format.is_none() {
@@ -147,7 +152,10 @@ impl Rm {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let force = if self.force { "1" } else { "" };
-        each(&client, Method::DELETE, &self.names, |name| path(&format!("/volumes/{name}"), &[("force", force)])).await
+        each(&client, Method::DELETE, &self.names, |name| {
+            path(&format!("/volumes/{name}"), &[("force", force)])
+        })
+        .await
     }
 }
 
@@ -163,7 +171,11 @@ pub(crate) struct Update {
 impl Update {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let volume: Volume = client.get(&format!("/volumes/{}", wharf_api::client::escape(&self.name))).await?;
-        Err(CliError::new(format!("{}: can only update cluster volumes (asked for availability {})", volume.name, self.availability)))
+        let volume: Volume =
+            client.get(&format!("/volumes/{}", wharf_api::client::escape(&self.name))).await?;
+        Err(CliError::new(format!(
+            "{}: can only update cluster volumes (asked for availability {})",
+            volume.name, self.availability
+        )))
     }
 }

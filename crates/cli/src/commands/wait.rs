@@ -18,7 +18,10 @@ impl Wait {
         let client = target.connect().await?;
         let mut code = 0;
         for name in &self.containers {
-            match client.post::<WaitResponse>(&format!("/containers/{}/wait", escape(name)), &serde_json::json!({})).await {
+            match client
+                .post::<WaitResponse>(&format!("/containers/{}/wait", escape(name)), &serde_json::json!({}))
+                .await
+            {
                 Ok(ended) => print(&ended.status_code.to_string())?,
                 Err(error) => {
                     say(&error.to_string());

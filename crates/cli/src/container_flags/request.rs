@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use wharf_api::{
-    ContainerConfig, CreateRequest, Empty, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, LogConfig,
-    NetworkingConfig, PortMap, RestartPolicy, ThrottleDevice, WeightDevice,
+    ContainerConfig, CreateRequest, Empty, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    LogConfig, NetworkingConfig, PortMap, RestartPolicy, ThrottleDevice, WeightDevice,
 };
 
 use super::{ContainerFlags, values};
@@ -50,15 +50,29 @@ fn parsed<T>(list: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Resu
     Ok(some(parsed.map_err(CliError::new)?))
 }
 
-fn config(flags: &ContainerFlags, detached: bool, exposed: BTreeMap<String, Empty>) -> Result<ContainerConfig, CliError> {
+fn config(
+    flags: &ContainerFlags,
+    detached: bool,
+    exposed: BTreeMap<String, Empty>,
+) -> Result<ContainerConfig, CliError> {
     let wants = |stream: &str| flags.attach.iter().any(|name| name.eq_ignore_ascii_case(stream));
     let all = flags.attach.is_empty() && !detached;
-    if let Some(wrong) = flags.attach.iter().find(|name| !["stdin", "stdout", "stderr"].contains(&name.to_ascii_lowercase().as_str())) {
-        return Err(CliError::new(format!("invalid argument \"{wrong}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR")));
+    if let Some(wrong) = flags
+        .attach
+        .iter()
+        .find(|name| !["stdin", "stdout", "stderr"].contains(&name.to_ascii_lowercase().as_str()))
+    {
+        return Err(CliError::new(format!(
+            "invalid argument \"{wrong}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+        )));
     }
     let attach_stdin = wants("stdin") || (all && flags.interactive);
-    let volumes: BTreeMap<String, Empty> =
-        flags.volume.iter().filter(|volume| !volume.contains(':')).map(|volume| (volume.clone(), Empty {})).collect();
+    let volumes: BTreeMap<String, Empty> = flags
+        .volume
+        .iter()
+        .filter(|volume| !volume.contains(':'))
+        .map(|volume| (volume.clone(), Empty {}))
+        .collect();
     Ok(ContainerConfig {
         hostname: flags.hostname.clone(),
         domainname: flags.domainname.clone(),
@@ -91,7 +105,13 @@ fn environment(flags: &ContainerFlags) -> Result<Vec<String>, CliError> {
     list.extend(flags.env.iter().cloned());
     Ok(list
         .into_iter()
-        .filter_map(|entry| if entry.contains('=') { Some(entry) } else { std::env::var(&entry).ok().map(|value| format!("{entry}={value}")) })
+        .filter_map(|entry| {
+            if entry.contains('=') {
+                Some(entry)
+            } else {
+                std::env::var(&entry).ok().map(|value| format!("{entry}={value}"))
+            }
+        })
         .collect())
 }
 
@@ -106,11 +126,18 @@ fn lines(files: &[impl AsRef<Path>]) -> Result<Vec<String>, CliError> {
     let mut list = Vec::new();
     for file in files {
         let path = file.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|error| CliError::new(format!("open {}: {}", path.display(), crate::error::reason(&error))))?;
-        for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            CliError::new(format!("open {}: {}", path.display(), crate::error::reason(&error)))
+        })?;
+        for line in
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             let name = line.split('=').next().unwrap_or(line);
             if name.is_empty() || name.contains(char::is_whitespace) {
-                return Err(CliError::new(format!("invalid env file ({}): variable '{name}' contains whitespaces", path.display())));
+                return Err(CliError::new(format!(
+                    "invalid env file ({}): variable '{name}' contains whitespaces",
+                    path.display()
+                )));
             }
             list.push(line.to_owned());
         }
@@ -119,7 +146,13 @@ fn lines(files: &[impl AsRef<Path>]) -> Result<Vec<String>, CliError> {
 }
 
 fn health(flags: &ContainerFlags) -> Result<Option<HealthConfig>, CliError> {
-    let tuned = [flags.health_interval, flags.health_timeout, flags.health_start_period, flags.health_start_interval, flags.health_retries];
+    let tuned = [
+        flags.health_interval,
+        flags.health_timeout,
+        flags.health_start_period,
+        flags.health_start_interval,
+        flags.health_retries,
+    ];
     let any = flags.health_cmd.is_some() || tuned.iter().any(Option::is_some);
     if flags.no_healthcheck {
         if any {
@@ -143,8 +176,12 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         let (source, rest) = volume.split_once(':').unwrap_or((volume, ""));
         format!("{}:{rest}", values::source(source))
     });
-    let throttles = |list: &[String]| -> Result<Option<Vec<ThrottleDevice>>, CliError> { parsed(list, values::throttle) };
-    let limits = parsed(&flags.ulimit, |text| values::ulimit(text).map_err(|error| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {error}")))?;
+    let throttles =
+        |list: &[String]| -> Result<Option<Vec<ThrottleDevice>>, CliError> { parsed(list, values::throttle) };
+    let limits = parsed(&flags.ulimit, |text| {
+        values::ulimit(text)
+            .map_err(|error| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {error}"))
+    })?;
     Ok(HostConfig {
         cpu_shares: flags.cpu_shares,
         memory: flags.memory.unwrap_or(0),
@@ -172,9 +209,19 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         pids_limit: flags.pids_limit,
         ulimits: limits,
         binds: some(binds.collect()),
-        container_id_file: flags.cidfile.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
-        log_config: LogConfig { r#type: flags.log_driver.clone(), config: Some(values::pairs(&flags.log_opt)) },
-        network_mode: flags.network.first().map_or_else(|| "default".to_owned(), |network| network_name(network)),
+        container_id_file: flags
+            .cidfile
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        log_config: LogConfig {
+            r#type: flags.log_driver.clone(),
+            config: Some(values::pairs(&flags.log_opt)),
+        },
+        network_mode: flags
+            .network
+            .first()
+            .map_or_else(|| "default".to_owned(), |network| network_name(network)),
         port_bindings: Some(published),
         restart_policy: restart(&flags.restart)?,
         auto_remove: flags.rm,
@@ -205,7 +252,10 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         sysctls: Some(values::pairs(&flags.sysctl)),
         runtime: flags.runtime.clone(),
         isolation: flags.isolation.clone(),
-        mounts: parsed(&flags.mount, |text| values::mount(text).map_err(|error| format!("invalid argument \"{text}\" for \"--mount\" flag: {error}")))?,
+        mounts: parsed(&flags.mount, |text| {
+            values::mount(text)
+                .map_err(|error| format!("invalid argument \"{text}\" for \"--mount\" flag: {error}"))
+        })?,
         init: flags.init,
         ..HostConfig::default()
     })
@@ -218,7 +268,11 @@ fn split(text: &str, at: char) -> (String, String) {
 
 fn nano_cpus(flags: &ContainerFlags) -> Result<i64, CliError> {
     let Some(text) = &flags.cpus else { return Ok(0) };
-    let number: f64 = text.parse().map_err(|_| CliError::new(format!("invalid argument \"{text}\" for \"--cpus\" flag: failed to parse {text} as a rational number")))?;
+    let number: f64 = text.parse().map_err(|_| {
+        CliError::new(format!(
+            "invalid argument \"{text}\" for \"--cpus\" flag: failed to parse {text} as a rational number"
+        ))
+    })?;
     #[expect(clippy::cast_possible_truncation, reason = "billionths of a few processors fit")]
     Ok((number * 1e9).round() as i64)
 }
@@ -236,7 +290,9 @@ fn restart(text: &str) -> Result<RestartPolicy, CliError> {
     }
     let maximum_retry_count = match count.as_str() {
         "" => 0,
-        count => count.parse().map_err(|_| CliError::new("invalid restart policy format: maximum retry count must be an integer"))?,
+        count => count.parse().map_err(|_| {
+            CliError::new("invalid restart policy format: maximum retry count must be an integer")
+        })?,
     };
     Ok(RestartPolicy { name, maximum_retry_count })
 }
@@ -247,9 +303,15 @@ fn security(options: &[String]) -> Result<Vec<String>, CliError> {
     for option in options {
         match option.strip_prefix("seccomp=") {
             Some(path) if !matches!(path, "unconfined" | "builtin") => {
-                let text = std::fs::read(path).map_err(|error| CliError::new(format!("opening seccomp profile ({path}) failed: open {path}: {}", crate::error::reason(&error))))?;
-                let document: serde_json::Value =
-                    serde_json::from_slice(&text).map_err(|error| CliError::new(format!("compacting json for seccomp profile ({path}) failed: {error}")))?;
+                let text = std::fs::read(path).map_err(|error| {
+                    CliError::new(format!(
+                        "opening seccomp profile ({path}) failed: open {path}: {}",
+                        crate::error::reason(&error)
+                    ))
+                })?;
+                let document: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
+                    CliError::new(format!("compacting json for seccomp profile ({path}) failed: {error}"))
+                })?;
                 list.push(format!("seccomp={document}"));
             }
             _ => list.push(option.clone()),
@@ -269,7 +331,8 @@ fn ports(flags: &ContainerFlags) -> Result<(PortMap, BTreeMap<String, Empty>), S
     }
     for text in &flags.expose {
         let (range, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
-        let ports = values::range(range).ok_or_else(|| format!("invalid range format for --expose: {text}"))?;
+        let ports =
+            values::range(range).ok_or_else(|| format!("invalid range format for --expose: {text}"))?;
         exposed.extend(ports.map(|port| (format!("{port}/{protocol}"), Empty {})));
     }
     Ok((published, exposed))
@@ -296,16 +359,30 @@ fn networking(flags: &ContainerFlags, mode: &str) -> Result<NetworkingConfig, St
                 "ip6" => addresses.ipv6_address = value.to_owned(),
                 "mac-address" => settings.mac_address = value.to_owned(),
                 "link-local-ip" => addresses.link_local_ips.get_or_insert_default().push(value.to_owned()),
-                "driver-opt" => drop(settings.driver_opts.get_or_insert_default().insert(split(value, '=').0, split(value, '=').1)),
-                "gw-priority" => settings.gw_priority = value.parse().map_err(|_| format!("invalid gw-priority: {value}"))?,
-                _ => return Err(format!("invalid argument \"{text}\" for \"--network\" flag: invalid field key {key}")),
+                "driver-opt" => drop(
+                    settings
+                        .driver_opts
+                        .get_or_insert_default()
+                        .insert(split(value, '=').0, split(value, '=').1),
+                ),
+                "gw-priority" => {
+                    settings.gw_priority =
+                        value.parse().map_err(|_| format!("invalid gw-priority: {value}"))?
+                }
+                _ => {
+                    return Err(format!(
+                        "invalid argument \"{text}\" for \"--network\" flag: invalid field key {key}"
+                    ));
+                }
             }
         }
         if index == 0 {
-            settings.aliases = some([settings.aliases.unwrap_or_default(), flags.network_alias.clone()].concat());
+            settings.aliases =
+                some([settings.aliases.unwrap_or_default(), flags.network_alias.clone()].concat());
             addresses.ipv4_address = flags.ip.clone().unwrap_or(addresses.ipv4_address);
             addresses.ipv6_address = flags.ip6.clone().unwrap_or(addresses.ipv6_address);
-            addresses.link_local_ips = some([addresses.link_local_ips.unwrap_or_default(), flags.link_local_ip.clone()].concat());
+            addresses.link_local_ips =
+                some([addresses.link_local_ips.unwrap_or_default(), flags.link_local_ip.clone()].concat());
         }
         settings.ipam_config = (addresses != EndpointIpamConfig::default()).then_some(addresses);
         endpoints.insert(network_name(text), Some(settings));

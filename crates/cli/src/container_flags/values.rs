@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use wharf_api::{BindOptions, DeviceMapping, DeviceRequest, Mount, PortBinding, ThrottleDevice, TmpfsOptions, Ulimit, VolumeDriver, VolumeOptions};
+use wharf_api::{
+    BindOptions, DeviceMapping, DeviceRequest, Mount, PortBinding, ThrottleDevice, TmpfsOptions, Ulimit,
+    VolumeDriver, VolumeOptions,
+};
 
 /// `64m`, `1.5g`, `1024`: bytes, in powers of 1024.
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
@@ -37,7 +40,9 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
         return Ok(0);
     }
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(|| format!("time: missing unit in duration \"{text}\""))?;
+        let digits = rest
+            .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+            .ok_or_else(|| format!("time: missing unit in duration \"{text}\""))?;
         let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
         rest = &rest[digits..];
         let end = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
@@ -95,13 +100,26 @@ pub(super) fn device(text: &str) -> Result<DeviceMapping, String> {
         [_, _, mode] => return Err(format!("bad mode specified: {mode}")),
         _ => return Err(format!("invalid device specification: {text}")),
     };
-    Ok(DeviceMapping { path_on_host: host.into(), path_in_container: inside.into(), cgroup_permissions: allowed.into() })
+    Ok(DeviceMapping {
+        path_on_host: host.into(),
+        path_in_container: inside.into(),
+        cgroup_permissions: allowed.into(),
+    })
 }
 
 /// `all`, a count, or `count=…,device=…,driver=…,capabilities=…,options=…` pairs; lists are separated by commas in quotes.
 pub(super) fn gpus(text: &str) -> Result<DeviceRequest, String> {
-    let number = |text: &str| if text == "all" { Ok(-1) } else { text.parse().map_err(|_| format!("invalid argument \"{text}\" for \"--gpus\" flag: count must be an integer")) };
-    let mut request = DeviceRequest { count: 1, capabilities: Some(vec![vec!["gpu".into()]]), ..DeviceRequest::default() };
+    let number = |text: &str| {
+        if text == "all" {
+            Ok(-1)
+        } else {
+            text.parse().map_err(|_| {
+                format!("invalid argument \"{text}\" for \"--gpus\" flag: count must be an integer")
+            })
+        }
+    };
+    let mut request =
+        DeviceRequest { count: 1, capabilities: Some(vec![vec!["gpu".into()]]), ..DeviceRequest::default() };
     for field in &fields(text) {
         match field.split_once('=') {
             None => request.count = number(field)?,
@@ -111,8 +129,14 @@ pub(super) fn gpus(text: &str) -> Result<DeviceRequest, String> {
                 request.count = 0;
                 request.device_ids = Some(value.split(',').map(str::to_owned).collect());
             }
-            Some(("capabilities", value)) => request.capabilities = Some(vec![value.split(',').map(str::to_owned).collect()]),
-            Some((key, _)) => return Err(format!("invalid argument \"{text}\" for \"--gpus\" flag: unexpected key '{key}' in '{field}'")),
+            Some(("capabilities", value)) => {
+                request.capabilities = Some(vec![value.split(',').map(str::to_owned).collect()])
+            }
+            Some((key, _)) => {
+                return Err(format!(
+                    "invalid argument \"{text}\" for \"--gpus\" flag: unexpected key '{key}' in '{field}'"
+                ));
+            }
         }
     }
     Ok(request)
@@ -143,7 +167,8 @@ pub(super) fn throttle(text: &str) -> Result<ThrottleDevice, String> {
 pub(super) fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> {
     let wrong = |why: &str| format!("{why}: {text}");
     let (spec, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
-    let (front, container) = spec.rsplit_once(':').map_or((None, spec), |(front, container)| (Some(front), container));
+    let (front, container) =
+        spec.rsplit_once(':').map_or((None, spec), |(front, container)| (Some(front), container));
     let (address, host) = match front {
         None => ("", ""),
         Some(front) if front.starts_with('[') => {
@@ -164,7 +189,10 @@ pub(super) fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> 
     if inside.clone().count() != outside.clone().count() {
         return Err(format!("Invalid ranges specified for container and host Ports: {container} and {host}"));
     }
-    Ok(inside.zip(outside).map(|(inside, outside)| (format!("{inside}/{protocol}"), binding(outside.to_string()))).collect())
+    Ok(inside
+        .zip(outside)
+        .map(|(inside, outside)| (format!("{inside}/{protocol}"), binding(outside.to_string())))
+        .collect())
 }
 
 /// `80` or `8000-8010`.
@@ -177,7 +205,8 @@ pub(super) fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
 /// `--mount`'s comma separated pairs.
 pub(super) fn mount(text: &str) -> Result<Mount, String> {
     let mut mount = Mount { r#type: "volume".into(), ..Mount::default() };
-    let (mut bind, mut volume, mut tmpfs) = (BindOptions::default(), VolumeOptions::default(), TmpfsOptions::default());
+    let (mut bind, mut volume, mut tmpfs) =
+        (BindOptions::default(), VolumeOptions::default(), TmpfsOptions::default());
     let mut driver = VolumeDriver::default();
     for field in &fields(text) {
         let (key, value) = field.split_once('=').map_or((&**field, None), |(key, value)| (key, Some(value)));
@@ -213,7 +242,8 @@ pub(super) fn mount(text: &str) -> Result<Mount, String> {
             "image-subpath" => mount.image_options.get_or_insert_default().subpath = given()?.to_owned(),
             "tmpfs-size" => tmpfs.size_bytes = bytes(given()?)?,
             "tmpfs-mode" => {
-                tmpfs.mode = u32::from_str_radix(given()?, 8).map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or("")))?;
+                tmpfs.mode = u32::from_str_radix(given()?, 8)
+                    .map_err(|_| format!("invalid value for {key}: {}", value.unwrap_or("")))?;
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
@@ -236,7 +266,11 @@ fn recursive(value: &str, bind: &mut BindOptions) -> Result<(), String> {
         "disabled" => bind.non_recursive = true,
         "writable" => bind.read_only_non_recursive = true,
         "readonly" => bind.read_only_force_recursive = true,
-        other => return Err(format!("invalid value for bind-recursive: {other} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")")),
+        other => {
+            return Err(format!(
+                "invalid value for bind-recursive: {other} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+            ));
+        }
     }
     Ok(())
 }
@@ -245,7 +279,11 @@ fn recursive(value: &str, bind: &mut BindOptions) -> Result<(), String> {
 pub(super) fn source(text: &str) -> String {
     if text == "." || text.starts_with("./") || text.starts_with("../") || text == ".." {
         let absolute = std::env::current_dir().unwrap_or_default().join(text);
-        return std::path::absolute(&absolute).unwrap_or(absolute).to_string_lossy().trim_end_matches("/.").to_owned();
+        return std::path::absolute(&absolute)
+            .unwrap_or(absolute)
+            .to_string_lossy()
+            .trim_end_matches("/.")
+            .to_owned();
     }
     text.to_owned()
 }
@@ -272,7 +310,13 @@ mod tests {
 
     #[test]
     fn ports() {
-        let one = |text: &str| publish(text).unwrap().into_iter().map(|(port, binding)| format!("{port}={}:{}", binding.host_ip, binding.host_port)).collect::<Vec<_>>();
+        let one = |text: &str| {
+            publish(text)
+                .unwrap()
+                .into_iter()
+                .map(|(port, binding)| format!("{port}={}:{}", binding.host_ip, binding.host_port))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(one("80"), ["80/tcp=:"]);
         assert_eq!(one("8080:80/udp"), ["80/udp=:8080"]);
         assert_eq!(one("127.0.0.1:8080:80"), ["80/tcp=127.0.0.1:8080"]);
@@ -286,7 +330,10 @@ mod tests {
     #[test]
     fn mounts() {
         let parsed = mount("type=bind,src=/a,dst=/b,readonly,bind-propagation=rslave").unwrap();
-        assert_eq!((parsed.r#type.as_str(), parsed.source.as_str(), parsed.target.as_str(), parsed.read_only), ("bind", "/a", "/b", true));
+        assert_eq!(
+            (parsed.r#type.as_str(), parsed.source.as_str(), parsed.target.as_str(), parsed.read_only),
+            ("bind", "/a", "/b", true)
+        );
         assert_eq!(parsed.bind_options.unwrap().propagation, "rslave");
         assert!(mount("type=bind,src=/a").is_err());
     }

@@ -12,7 +12,9 @@ pub(crate) fn main(arguments: &[OsString]) -> i32 {
     let outcome = match arguments.first().map(|word| word.to_string_lossy()) {
         None => print(report::report().trim_end()),
         Some(word) if word == "serve" => serve::serve(),
-        Some(word) => Err(crate::CliError::new(format!("hello: unknown word \"{word}\"; it takes nothing, or `serve`"))),
+        Some(word) => {
+            Err(crate::CliError::new(format!("hello: unknown word \"{word}\"; it takes nothing, or `serve`")))
+        }
     };
     match outcome {
         Ok(()) => 0,

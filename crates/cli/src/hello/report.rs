@@ -6,17 +6,54 @@ use std::path::Path;
 
 /// The capabilities of Linux by number (`linux/capability.h`).
 const CAPABILITIES: [&str; 41] = [
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "linux_immutable",
-    "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot",
-    "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease",
-    "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read",
-    "perfmon", "bpf", "checkpoint_restore",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
+    "checkpoint_restore",
 ];
 
 /// The whole report, a line or a few for each kind of isolation.
 pub(super) fn report() -> String {
     let status = read("/proc/self/status");
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
     let mut text = String::from("Hello from inside a Wharf container.\n\n");
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -24,7 +61,15 @@ pub(super) fn report() -> String {
     };
     line("pid", &format!("{} (of {} here)", std::process::id(), processes()));
     line("hostname", read("/proc/sys/kernel/hostname").trim());
-    line("user", &format!("uid {}, gid {}, groups {}", first(&field("Uid:")), first(&field("Gid:")), or_none(&field("Groups:"))));
+    line(
+        "user",
+        &format!(
+            "uid {}, gid {}, groups {}",
+            first(&field("Uid:")),
+            first(&field("Gid:")),
+            or_none(&field("Groups:"))
+        ),
+    );
     line("namespaces", &namespaces());
     line("cgroup", &cgroup_limits());
     line("mounts", &mounts());
@@ -49,19 +94,25 @@ fn or_none(text: &str) -> &str {
 
 fn processes() -> usize {
     let numeric = |name: &std::ffi::OsStr| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
-    fs::read_dir("/proc").map_or(0, |entries| entries.flatten().filter(|entry| numeric(&entry.file_name())).count())
+    fs::read_dir("/proc")
+        .map_or(0, |entries| entries.flatten().filter(|entry| numeric(&entry.file_name())).count())
 }
 
 fn namespaces() -> String {
     let names = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-    let link = |name: &&str| fs::read_link(format!("/proc/self/ns/{name}")).ok().map(|link| link.to_string_lossy().into_owned());
+    let link = |name: &&str| {
+        fs::read_link(format!("/proc/self/ns/{name}")).ok().map(|link| link.to_string_lossy().into_owned())
+    };
     names.iter().filter_map(link).collect::<Vec<_>>().join(" ")
 }
 
 /// The limits as version 2 or version 1 of control groups shows them in here.
 fn cgroup_limits() -> String {
     let limit = |name: &str, v2: &str, v1: &str| {
-        let value = [v2, v1].iter().map(|path| read(format!("/sys/fs/cgroup/{path}"))).find(|text| !text.is_empty())?;
+        let value = [v2, v1]
+            .iter()
+            .map(|path| read(format!("/sys/fs/cgroup/{path}")))
+            .find(|text| !text.is_empty())?;
         let value = value.trim();
         // Version 1 says "no limit" as the largest multiple of a page.
         let unlimited = value.starts_with("max") || value == "-1" || value.len() >= 18;
@@ -86,7 +137,12 @@ fn mounts() -> String {
 
 fn capabilities(mask: &str) -> String {
     let Ok(mask) = u64::from_str_radix(mask, 16) else { return "?".into() };
-    let held: Vec<&str> = CAPABILITIES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| *name).collect();
+    let held: Vec<&str> = CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| mask >> bit & 1 == 1)
+        .map(|(_, name)| *name)
+        .collect();
     if held.is_empty() { "none".into() } else { held.join(" ") }
 }
 
@@ -116,7 +172,8 @@ mod tests {
     #[test]
     fn says_every_kind_of_isolation() {
         let text = report();
-        for word in ["pid", "hostname", "user", "namespaces", "cgroup", "mounts", "capabilities", "addresses"] {
+        for word in ["pid", "hostname", "user", "namespaces", "cgroup", "mounts", "capabilities", "addresses"]
+        {
             assert!(text.contains(word), "{word}");
         }
         assert_eq!(capabilities("0000000000000021"), "chown kill");

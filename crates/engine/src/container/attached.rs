@@ -45,7 +45,8 @@ impl Containers {
         for (name, endpoint) in endpoints.iter_mut().filter(|_| was_started) {
             let Ok(network) = self.networks.inspect(name) else { continue };
             if view.state().process().is_some() {
-                endpoint.endpoint_id = hex::encode(Sha256::digest(format!("{} {}", view.record.id, network.id)));
+                endpoint.endpoint_id =
+                    hex::encode(Sha256::digest(format!("{} {}", view.record.id, network.id)));
             }
             endpoint.network_id = network.id;
         }

@@ -25,7 +25,10 @@ impl Containers {
         platform: Option<&str>,
         request: CreateRequest,
     ) -> Result<CreateResponse> {
-        let name = name.filter(|name| !name.is_empty()).map(|name| names::check(name).map(str::to_owned)).transpose()?;
+        let name = name
+            .filter(|name| !name.is_empty())
+            .map(|name| names::check(name).map(str::to_owned))
+            .transpose()?;
         let platform = platform.filter(|platform| !platform.is_empty()).map(parse_platform).transpose()?;
         let id = names::new_id();
         let (mut request, warnings) = self.checked(&id, request)?;
@@ -64,7 +67,8 @@ impl Containers {
         let container_id = |asked: &str| self.find(asked).ok().map(|one| one.id().to_owned());
         let ask = validate::Ask { engine: &self.config, id, container_id: &container_id };
         let CreateRequest { mut config, host_config, networking_config } = request;
-        let (mut host, mut networking) = (host_config.unwrap_or_default(), networking_config.unwrap_or_default());
+        let (mut host, mut networking) =
+            (host_config.unwrap_or_default(), networking_config.unwrap_or_default());
         let warnings = validate::create(&ask, &mut config, &mut host, &mut networking)?;
         let (host_config, networking_config) = (Some(host), Some(networking));
         Ok((CreateRequest { config, host_config, networking_config }, warnings))

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use wharf_api::UpdateRequest;
-use wharf_shim::{Descriptors, Events, Handle};
 use wharf_shim::protocol::Event;
+use wharf_shim::{Descriptors, Events, Handle};
 
 use super::record::{Life, Record, View};
 use super::state::{Decision, Request, State, decide};
@@ -92,7 +92,10 @@ pub(super) enum After {
     Killed(Reply),
     /// Start it again.
     Restart(Reply),
-    Remove { volumes: bool, reply: Reply },
+    Remove {
+        volumes: bool,
+        reply: Reply,
+    },
 }
 
 /// How long a killed container may take to die before whoever waits is told that it does not.

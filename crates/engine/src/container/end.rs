@@ -206,7 +206,8 @@ impl Driver {
     pub(super) fn networks(&self, action: &str) {
         let record = self.record();
         for network in self.containers.joins(&record) {
-            let told = [("container", record.id.as_str()), ("name", &network.name), ("type", &network.driver)];
+            let told =
+                [("container", record.id.as_str()), ("name", &network.name), ("type", &network.driver)];
             self.event(Kind::Network, action, &network.id, &told);
         }
     }

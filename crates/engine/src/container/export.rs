@@ -29,7 +29,13 @@ impl Containers {
         };
         let running = self.pools.run(Class::Files, work).await?;
         let pools = self.pools.clone();
-        tokio::spawn(async move { pools.run(Class::Files, move || Ok(hand_on(running, sender))).await });
+        tokio::spawn(async move {
+            let work = move || {
+                hand_on(running, sender);
+                Ok(())
+            };
+            pools.run(Class::Files, work).await
+        });
         Ok(stream)
     }
 }

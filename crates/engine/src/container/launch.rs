@@ -24,10 +24,13 @@ use crate::error::{Error, Result};
 pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
     let bundle = make_bundle(containers, &record.id)?;
     let recipe = recipe(containers, record)?;
-    let mount = recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
+    let mount =
+        recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
     let spec = spec(containers, record, &mount)?;
-    let text = serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("write config.json: {error}")))?;
-    std::fs::write(bundle.join("config.json"), text).map_err(|error| Error::io("write config.json", &error))?;
+    let text =
+        serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("write config.json: {error}")))?;
+    std::fs::write(bundle.join("config.json"), text)
+        .map_err(|error| Error::io("write config.json", &error))?;
     let log = log_config::of(&containers.config, record);
     if let LogConfig::JsonFile { path, .. } | LogConfig::Local { path, .. } = &log
         && let Some(directory) = path.parent()

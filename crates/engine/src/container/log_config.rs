@@ -49,14 +49,19 @@ pub(super) fn size(text: &str) -> Option<u64> {
     let number: f64 = digits.trim().parse().ok()?;
     let bytes = number * unit;
     // Saturates, and nobody's log reaches that.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be positive and finite")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be positive and finite"
+    )]
     (bytes.is_finite() && bytes >= 0.0).then_some(bytes as u64)
 }
 
 /// The labels and variables that every line carries, as the options `labels`, `env` and `tag` choose them.
 fn attributes(options: &BTreeMap<String, String>, record: &Record) -> BTreeMap<String, String> {
     let mut chosen = BTreeMap::new();
-    let words = |name: &str| options.get(name).map(|list| list.split(',').collect::<Vec<_>>()).unwrap_or_default();
+    let words =
+        |name: &str| options.get(name).map(|list| list.split(',').collect::<Vec<_>>()).unwrap_or_default();
     let labels = record.config.labels.iter().flatten();
     let wanted = words("labels");
     let pattern = |name: &str| options.get(name).and_then(|text| regex::Regex::new(text).ok());

@@ -87,7 +87,8 @@ impl Record {
 
     /// What an event about this container says of it: image, name and all labels.
     pub fn attributes(&self) -> BTreeMap<String, String> {
-        let mut attributes: BTreeMap<String, String> = self.config.labels.clone().into_iter().flatten().collect();
+        let mut attributes: BTreeMap<String, String> =
+            self.config.labels.clone().into_iter().flatten().collect();
         attributes.insert("image".to_owned(), self.config.image.clone());
         attributes.insert("name".to_owned(), self.name.clone());
         attributes

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wharf_sys::failpoint;
 
-use super::spec::points::Kind;
 use super::driver::{After, Driver, Reply, Verb, answer};
 use super::record::Life;
+use super::spec::points::Kind;
 use super::state::State;
 use super::wait::Milestone;
 use super::{Containers, Happening, Note};
@@ -25,7 +25,8 @@ impl Containers {
 
     /// Takes away everything of a container but its record. All of it can be repeated.
     pub(crate) fn discard(&self, id: &str) -> Result<()> {
-        let failed = |error: &dyn std::fmt::Display| Error::internal(format!("remove container {id}: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Error::internal(format!("remove container {id}: {error}"));
         self.store.remove(id).map_err(|error| failed(&error))?;
         failpoint::pass("remove.snapshot");
         let bundle = self.config.bundle(id);

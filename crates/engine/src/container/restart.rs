@@ -8,7 +8,12 @@ use crate::error::Result;
 
 impl Containers {
     /// Restarts a container; `signal` and `timeout` as for a stop.
-    pub async fn restart(self: &Arc<Self>, asked: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
+    pub async fn restart(
+        self: &Arc<Self>,
+        asked: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
         // As dockerd does: a signal it cannot read is the default one, for what does not run needs none.
         let grace = match Grace::parse(signal, timeout) {
             Ok(grace) => grace,
@@ -17,7 +22,8 @@ impl Containers {
         };
         let done = self.order(asked, Verb::Restart(grace)).await;
         done.map_err(|error| {
-            let said = error.message().starts_with("Cannot restart") || error.message().starts_with("No such");
+            let said =
+                error.message().starts_with("Cannot restart") || error.message().starts_with("No such");
             if said { error } else { error.context(format_args!("Cannot restart container {asked}")) }
         })
     }

@@ -46,9 +46,14 @@ impl Containers {
                     ("start", started_at.0, Vec::new())
                 }
                 Event::Exited { exit, .. } if Some(exit.finished_at) > known.finished_at => {
-                    let seconds = started.map_or(0, |start| (exit.finished_at.0 - start.0).max(0) / 1_000_000_000);
+                    let seconds =
+                        started.map_or(0, |start| (exit.finished_at.0 - start.0).max(0) / 1_000_000_000);
                     let code = exit.code.unwrap_or(255).to_string();
-                    ("die", exit.finished_at.0, vec![("exitCode", code), ("execDuration", seconds.to_string())])
+                    (
+                        "die",
+                        exit.finished_at.0,
+                        vec![("exitCode", code), ("execDuration", seconds.to_string())],
+                    )
                 }
                 _ => continue,
             };

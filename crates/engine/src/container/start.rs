@@ -139,7 +139,8 @@ impl From<Failure> for NotStarted {
             FailureKind::Other => (128, ErrorKind::Internal),
         };
         // What goes wrong in the container's own process is said to be so by runc.
-        let during = if failure.message.starts_with("error during") { "" } else { "error during container init: " };
+        let during =
+            if failure.message.starts_with("error during") { "" } else { "error during container init: " };
         Self { code, error: Error::new(kind, format!("{PREFIX}{during}{}", failure.message)) }
     }
 }

@@ -207,31 +207,45 @@ impl Denial {
     /// The error a client gets, in Docker's words. `asked`: the container as the client named it.
     pub fn error(self, request: Request, id: &str, asked: &str) -> Error {
         let text = match (request, self) {
-            (Request::Start, Self::Paused) => "cannot start a paused container, try unpause instead".to_owned(),
+            (Request::Start, Self::Paused) => {
+                "cannot start a paused container, try unpause instead".to_owned()
+            }
             (Request::Start, _) => "container is marked for removal and cannot be started".to_owned(),
             (Request::Restart, _) => {
-                format!("Cannot restart container {asked}: container is marked for removal and cannot be started")
+                format!(
+                    "Cannot restart container {asked}: container is marked for removal and cannot be started"
+                )
             }
             (Request::Kill, _) => format!("cannot kill container: {asked}: container {id} is not running"),
-            (Request::Remove { .. }, Self::StillRunning) => removal(asked, "running: stop the container before removing or force remove"),
+            (Request::Remove { .. }, Self::StillRunning) => {
+                removal(asked, "running: stop the container before removing or force remove")
+            }
             (Request::Remove { .. }, Self::Paused) => removal(asked, "paused and must be unpaused first"),
             (Request::Remove { .. }, Self::Restarting) => {
                 removal(asked, "restarting: stop the container before removing or force remove")
             }
             (Request::Remove { .. }, _) => format!("removal of container {asked} is already in progress"),
-            (Request::Exec, Self::Paused) => format!("Container {asked} is paused, unpause the container before exec"),
-            (Request::Attach, Self::Paused) => format!("container {asked} is paused, unpause the container before attach"),
+            (Request::Exec, Self::Paused) => {
+                format!("Container {asked} is paused, unpause the container before exec")
+            }
+            (Request::Attach, Self::Paused) => {
+                format!("container {asked} is paused, unpause the container before attach")
+            }
             (Request::Attach, Self::Restarting) => {
                 format!("container {asked} is restarting, wait until the container is running")
             }
             (Request::Attach, _) => format!("container {id} is marked for removal"),
             (Request::Update, _) => {
-                format!("Cannot update container {id}: container is marked for removal and cannot be \"update\"")
+                format!(
+                    "Cannot update container {id}: container is marked for removal and cannot be \"update\""
+                )
             }
             (Request::Rename, _) => format!("container {id} is marked for removal and cannot be renamed"),
             (_, Self::AlreadyPaused) => format!("Container {id} is already paused"),
             (_, Self::NotPaused) => format!("Container {id} is not paused"),
-            (_, Self::Restarting) => format!("Container {id} is restarting, wait until the container is running"),
+            (_, Self::Restarting) => {
+                format!("Container {id} is restarting, wait until the container is running")
+            }
             (_, _) => format!("container {id} is not running"),
         };
         // Docker has no class for an unpause of what is not paused.
@@ -341,7 +355,10 @@ mod tests {
     #[test]
     fn words_are_dockers() {
         let say = |request, denial: Denial| denial.error(request, "ID", "web").message().to_owned();
-        assert_eq!(say(Request::Kill, Denial::NotRunning), "cannot kill container: web: container ID is not running");
+        assert_eq!(
+            say(Request::Kill, Denial::NotRunning),
+            "cannot kill container: web: container ID is not running"
+        );
         assert_eq!(
             say(Request::Remove { force: false }, Denial::StillRunning),
             "cannot remove container \"web\": container is running: stop the container before removing or force remove"

@@ -19,7 +19,12 @@ const SIGKILL: i32 = 9;
 impl Containers {
     /// Stops a container: `signal` (its own stop signal where none is given), then, `timeout` seconds later
     /// (its own; negative: never), the kill. Answers when it has ended.
-    pub async fn stop(self: &Arc<Self>, asked: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
+    pub async fn stop(
+        self: &Arc<Self>,
+        asked: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
         // As dockerd does: what is not running need not have its signal understood.
         if !self.find(asked)?.view().state().is_active() {
             return Err(Error::not_modified(""));
@@ -57,7 +62,8 @@ impl Driver {
         if let Ok(seconds) = u64::try_from(timeout) {
             // Far beyond any machine's life, and within what the clock can add.
             let deadline = Instant::now() + Duration::from_secs(seconds.min(u64::from(u32::MAX)));
-            self.ending.deadline = Some(self.ending.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+            self.ending.deadline =
+                Some(self.ending.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
         }
         self.ending.after.push(after);
     }
@@ -83,7 +89,8 @@ impl Driver {
             Err(HandleError::Failed(failure)) if last && failure.kind == FailureKind::Conflict => Ok(()),
             other => other.map_err(|error| Error::internal(error.to_string())),
         };
-        let handle = self.container.handle().ok_or_else(|| Error::internal("the container's supervisor is gone"))?;
+        let handle =
+            self.container.handle().ok_or_else(|| Error::internal("the container's supervisor is gone"))?;
         if last {
             told(handle.stop_intended().await)?;
             failpoint::pass("stop.intended");

@@ -89,6 +89,7 @@ fn limits(new: &UpdateRequest) -> Limits {
         swap: some(new.memory_swap),
         ..Memory::default()
     };
-    let block_io = BlockIo { weight: (new.blkio_weight != 0).then_some(new.blkio_weight), ..BlockIo::default() };
+    let block_io =
+        BlockIo { weight: (new.blkio_weight != 0).then_some(new.blkio_weight), ..BlockIo::default() };
     Limits { memory, cpu, pids: new.pids_limit, block_io, ..Limits::default() }
 }

@@ -46,7 +46,8 @@ impl Images {
     fn make_embedded(&self) -> Result<Digest> {
         let name: Reference = NAME.parse().map_err(|error| Error::internal(format!("{NAME}: {error}")))?;
         let batch = self.store.batch()?;
-        let mut layer = layer().map_err(|error| Error::internal(format!("read the engine's own binary: {error}")))?;
+        let mut layer =
+            layer().map_err(|error| Error::internal(format!("read the engine's own binary: {error}")))?;
         let layer = keep_layer(&batch, &mut layer)?;
         let platform = Platform::host();
         let created = Some(Timestamp::UNIX_EPOCH.to_string());

@@ -87,7 +87,8 @@ impl Images {
     /// An image's config, read from its blob and verified. Also works for an image that only lives on below a container.
     pub fn config(&self, id: &Digest) -> Result<ImageConfig> {
         let bytes = self.store.read_blob(id, DOCUMENT_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::internal(format!("read config of image {id}: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::internal(format!("read config of image {id}: {error}")))
     }
 
     /// How many images there are, for `info`.

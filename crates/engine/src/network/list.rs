@@ -15,7 +15,7 @@ pub(super) fn list(networks: &[Network], filters: &Filters) -> Result<Vec<Networ
             "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
         )
     })?;
-    for kind in filters.get("type").filter(|kind| !matches!(*kind, "custom" | "builtin")) {
+    if let Some(kind) = filters.get("type").find(|kind| !matches!(*kind, "custom" | "builtin")) {
         return Err(Error::internal(format!("invalid filter: 'type'='{kind}'")));
     }
     let part = |key: &str, value: &str| {

@@ -69,7 +69,8 @@ impl Loaded {
 /// Reads the log at `path`, makes it where there is none, and cuts off what is not whole.
 pub(super) fn replay(path: &Path) -> Result<Replay> {
     let failed = |error: io::Error| Error::io(format_args!("read {}", path.display()), &error);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut reader = BufReader::with_capacity(256 << 10, file);
     let mut magic = vec![0; MAGIC.len().min(usize::try_from(size).unwrap_or(usize::MAX))];

@@ -17,7 +17,8 @@ pub(super) const HEAD: usize = 8;
 /// A frame around `entry`.
 pub(super) fn encode<T: Serialize>(entry: &T) -> Result<Vec<u8>> {
     let mut frame = vec![0; HEAD];
-    serde_json::to_writer(&mut frame, entry).map_err(|error| Error::internal(format!("encode record: {error}")))?;
+    serde_json::to_writer(&mut frame, entry)
+        .map_err(|error| Error::internal(format!("encode record: {error}")))?;
     let (head, payload) = frame.split_at_mut(HEAD);
     let length = u32::try_from(payload.len()).ok().filter(|length| *length as usize <= MAX);
     let length = length.ok_or_else(|| Error::invalid("the container's settings are too long to be kept"))?;

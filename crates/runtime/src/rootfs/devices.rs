@@ -114,7 +114,8 @@ impl<'a> Node<'a> {
 }
 
 fn make_node(tree: &Tree, plan: &Plan<'_>, node: &Node<'_>) -> Result<()> {
-    let failed = |why: &dyn std::fmt::Display| LaunchError::other(format!("create device {}: {why}", node.path));
+    let failed =
+        |why: &dyn std::fmt::Display| LaunchError::other(format!("create device {}: {why}", node.path));
     if let Some((_, device)) = plan.host_devices.iter().find(|(path, _)| path == node.path) {
         let place = place(&tree.root, node.path, false)?;
         return device.attach(place.as_fd()).map_err(|error| failed(&error));

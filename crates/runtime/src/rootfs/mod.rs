@@ -42,7 +42,8 @@ impl Tree {
     /// Puts the root in place, cut off from the host's mounts.
     pub(crate) fn enter(root: &DetachedMount) -> Result<Self> {
         namespace::make_mounts_private()?;
-        let place = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(LaunchError::other)?;
+        let place = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(LaunchError::other)?;
         root.attach(place.as_fd())?;
         root.set_attr(&Attributes::new().propagation(Propagation::Private), true)?;
         let copy = || root.as_fd().try_clone_to_owned().map_err(LaunchError::other);
@@ -56,9 +57,11 @@ impl Tree {
             self.procfs = Some(DetachedMount::new("proc", "proc", &[], MountAttrFlags::empty())?);
         }
         let procfs = self.procfs.as_ref().map(|mount| mount.as_fd().try_clone_to_owned());
-        procfs.transpose().map_err(LaunchError::other)?.map(Root::from_fd).ok_or_else(|| {
-            LaunchError::other("no proc file system")
-        })
+        procfs
+            .transpose()
+            .map_err(LaunchError::other)?
+            .map(Root::from_fd)
+            .ok_or_else(|| LaunchError::other("no proc file system"))
     }
 
     /// Makes the tree this namespace's only one; `read_only` is what the root becomes then.

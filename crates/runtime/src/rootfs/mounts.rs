@@ -108,14 +108,18 @@ fn check_place(root: &Root, place: BorrowedFd<'_>, mount: &PlannedMount<'_>) -> 
             return Err(LaunchError::other(format!("{destination:?} must be an ordinary directory")));
         }
     }
-    let is_proc = |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| i64::from(stat.f_type) == PROC_SUPER_MAGIC);
+    let is_proc = |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC);
     if destination == "/proc" {
         let what_is_proc = match &mount.what {
             What::Bind { tree, .. } => is_proc(tree.as_fd()).map_err(LaunchError::other)?,
             What::New { kind, .. } => *kind == "proc" || *kind == "tmpfs",
             What::CgroupV1 { .. } => false,
         };
-        return if what_is_proc { Ok(()) } else { Err(LaunchError::other("only a proc may be mounted at /proc")) };
+        return if what_is_proc {
+            Ok(())
+        } else {
+            Err(LaunchError::other("only a proc may be mounted at /proc"))
+        };
     }
     if is_proc(place).map_err(LaunchError::other)? && !ALLOWED_IN_PROC.contains(&destination) {
         let why = format!("{destination:?} cannot be mounted because it is inside /proc");

@@ -104,7 +104,8 @@ impl<'a> Options<'a> {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
             "idmap" | "ridmap" => self.id_map = true,
-            "defaults" | "async" | "loud" | "nomand" | "mand" | "norelatime" | "silent" | "auto" | "noauto" => {}
+            "defaults" | "async" | "loud" | "nomand" | "mand" | "norelatime" | "silent" | "auto"
+            | "noauto" => {}
             _ => match (spread(option), option.strip_prefix('r').and_then(spread)) {
                 (Some(kind), _) => self.propagation = Some((kind, false)),
                 (None, Some(kind)) => self.propagation = Some((kind, true)),

@@ -42,7 +42,10 @@ pub(crate) fn prepare<'a>(spec: &'a Spec, cgroup: Option<&Cgroup>) -> Result<Vec
 fn prepare_one<'a>(mount: &'a Mount, spec: &'a Spec, cgroup: Option<&Cgroup>) -> Result<PlannedMount<'a>> {
     let options = Options::parse(&mount.options);
     let failed = |why: &dyn std::fmt::Display| {
-        LaunchError::other(format!("error mounting {:?} to rootfs at {:?}: {why}", mount.source, mount.destination))
+        LaunchError::other(format!(
+            "error mounting {:?} to rootfs at {:?}: {why}",
+            mount.source, mount.destination
+        ))
     };
     let what = if options.bind.is_some() || mount.kind == "bind" {
         let (tree, is_directory) = bind_source(mount, &options).map_err(|error| failed(&error))?;
@@ -53,7 +56,10 @@ fn prepare_one<'a>(mount: &'a Mount, spec: &'a Spec, cgroup: Option<&Cgroup>) ->
     } else if mount.kind == "cgroup" {
         cgroup_view(cgroup).map_err(|error| failed(&error))?
     } else {
-        What::New { kind: &mount.kind, source: if mount.source.is_empty() { &mount.kind } else { &mount.source } }
+        What::New {
+            kind: &mount.kind,
+            source: if mount.source.is_empty() { &mount.kind } else { &mount.source },
+        }
     };
     Ok(PlannedMount { destination: &mount.destination, options, what })
 }

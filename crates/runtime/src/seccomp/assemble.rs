@@ -55,10 +55,8 @@ pub(super) fn program(tables: &[(Arch, Table<'_>)]) -> Vec<Instruction> {
         let mut block = vec![statement(LOAD, NUMBER_AT)];
         if *arch == Arch::X86_64 {
             let x32 = tables.iter().find(|(arch, _)| *arch == Arch::X32);
-            let other = x32.map_or_else(
-                || vec![statement(RETURN, answer::ERRNO | ENOSYS)],
-                |(_, table)| search(table),
-            );
+            let other = x32
+                .map_or_else(|| vec![statement(RETURN, answer::ERRNO | ENOSYS)], |(_, table)| search(table));
             block.extend(unless(JUMP_NOT_LESS, X32_BIT, other));
         }
         block.extend(search(table));

@@ -88,18 +88,12 @@ fn comparison(condition: &SyscallArg) -> Vec<Step> {
     let load_high = plain(LOAD, low_at + 4);
     let load_low = plain(LOAD, low_at);
     match condition.op {
-        Op::Equal => vec![
-            load_high,
-            jump(JUMP_EQUAL, high, Next, Fails),
-            load_low,
-            jump(JUMP_EQUAL, low, Next, Fails),
-        ],
-        Op::NotEqual => vec![
-            load_high,
-            jump(JUMP_EQUAL, high, Next, Holds),
-            load_low,
-            jump(JUMP_EQUAL, low, Fails, Next),
-        ],
+        Op::Equal => {
+            vec![load_high, jump(JUMP_EQUAL, high, Next, Fails), load_low, jump(JUMP_EQUAL, low, Next, Fails)]
+        }
+        Op::NotEqual => {
+            vec![load_high, jump(JUMP_EQUAL, high, Next, Holds), load_low, jump(JUMP_EQUAL, low, Fails, Next)]
+        }
         Op::Greater | Op::GreaterOrEqual => {
             let last = if condition.op == Op::Greater { JUMP_GREATER } else { JUMP_NOT_LESS };
             vec![

@@ -17,7 +17,7 @@ fn word(call: &Call, offset: u32) -> u32 {
         4 => call.arch,
         _ => {
             let arg = call.args[((offset - 16) / 8) as usize];
-            if offset % 8 == 0 { arg as u32 } else { (arg >> 32) as u32 }
+            if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
         }
     }
 }

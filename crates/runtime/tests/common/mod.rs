@@ -43,8 +43,19 @@ pub struct Running {
 }
 
 const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
 
@@ -57,10 +68,13 @@ impl Fixture {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         fs::copy("/bin/busybox", lower.join("bin/busybox")).expect("busybox-static is installed");
-        for name in ["sh", "cat", "id", "ls", "sleep", "true", "mount", "stat", "tty", "touch", "grep", "hostname"] {
+        for name in
+            ["sh", "cat", "id", "ls", "sleep", "true", "mount", "stat", "tty", "touch", "grep", "hostname"]
+        {
             std::os::unix::fs::symlink("busybox", lower.join("bin").join(name)).unwrap();
         }
-        fs::write(lower.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:\n").unwrap();
+        fs::write(lower.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:\n")
+            .unwrap();
         let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
         let recipe = Recipe::Overlay { lower: vec![lower], upper, work, volatile: false };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +126,10 @@ impl Drop for Fixture {
         group.remove().unwrap();
         // The last test removes the parent.
         let _ = Command::new("sh")
-            .args(["-c", &format!("rmdir /sys/fs/cgroup/*{p} /sys/fs/cgroup{p} 2>/dev/null", p = parent(&self.cgroup))])
+            .args([
+                "-c",
+                &format!("rmdir /sys/fs/cgroup/*{p} /sys/fs/cgroup{p} 2>/dev/null", p = parent(&self.cgroup)),
+            ])
             .status();
     }
 }
@@ -183,7 +200,8 @@ pub fn collect_failed() {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let status = read("status");
-        let is_ours = status.contains(&format!("PPid:\t{}\n", std::process::id())) && status.contains("State:\tZ");
+        let is_ours =
+            status.contains(&format!("PPid:\t{}\n", std::process::id())) && status.contains("State:\tZ");
         if let (true, Some(pid)) = (is_ours && read("comm") == name, entry.file_name().to_str()) {
             process::wait(pid.parse().unwrap()).unwrap();
         }
@@ -196,12 +214,11 @@ pub fn shell(script: &str) -> Process {
 
 /// What the engine asks for without any option.
 fn default_spec(script: &str, cgroup: &str) -> Spec {
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": source, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": source, "options": options});
     let standard = ["nosuid", "noexec", "nodev"];
     let device = |allow: bool, access: &str| json!({"allow": allow, "access": access});
-    let capabilities = json!({"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES});
+    let capabilities =
+        json!({"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES});
     let namespaces: Vec<_> =
         ["mount", "network", "uts", "pid", "ipc", "cgroup"].map(|kind| json!({"type": kind})).into();
     let profile = wharf_oci::seccomp::docker_default(&CAPABILITIES.map(str::to_owned), (6, 1));

@@ -64,7 +64,10 @@ pub struct DeviceRule {
 
 impl DeviceRule {
     fn is_everything(&self) -> bool {
-        self.kind == DeviceKind::All && self.access == DeviceAccess::ALL && self.major.is_none() && self.minor.is_none()
+        self.kind == DeviceKind::All
+            && self.access == DeviceAccess::ALL
+            && self.major.is_none()
+            && self.minor.is_none()
     }
 
     /// As version 1's files take it.

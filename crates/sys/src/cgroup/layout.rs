@@ -54,7 +54,8 @@ impl Layout {
     /// # Errors
     /// `ENOENT` where none is mounted.
     pub fn detect() -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo")?;
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo")?;
         Self::parse(&mounts).ok_or_else(|| Error::new("find a cgroup mount", Errno::NOENT))
     }
 
@@ -93,7 +94,8 @@ impl Layout {
                 _ => {}
             }
         }
-        let is_named = |hierarchy: &Hierarchy| hierarchy.controllers.iter().all(|name| name.starts_with("name="));
+        let is_named =
+            |hierarchy: &Hierarchy| hierarchy.controllers.iter().all(|name| name.starts_with("name="));
         let version = if v1.iter().all(is_named) { Version::V2 } else { Version::V1 };
         if version == Version::V2 && v2.is_none() {
             return None;

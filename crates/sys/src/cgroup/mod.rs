@@ -355,7 +355,8 @@ fn fill_cpuset(root: &Path, dir: &Path) -> Result<()> {
 /// limit needs it.
 fn delegate_controllers(root: &Path, dir: &Path) {
     const WANTED: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
-    let mut parents: Vec<&Path> = dir.ancestors().skip(1).take_while(|parent| parent.starts_with(root)).collect();
+    let mut parents: Vec<&Path> =
+        dir.ancestors().skip(1).take_while(|parent| parent.starts_with(root)).collect();
     parents.reverse();
     for parent in parents {
         let words = |name| files::read(&parent.join(name)).unwrap_or_default();

@@ -128,9 +128,7 @@ fn read_v1(group: &Cgroup) -> Result<Stats> {
         };
     }
     if let Some(dir) = group.controller("blkio") {
-        let entries = |file: &str| -> Result<_> {
-            Ok(parse_blkio(&optional(files::read(&dir.join(file)))?))
-        };
+        let entries = |file: &str| -> Result<_> { Ok(parse_blkio(&optional(files::read(&dir.join(file)))?)) };
         stats.block_bytes = entries("blkio.throttle.io_service_bytes_recursive")?;
         stats.block_operations = entries("blkio.throttle.io_serviced_recursive")?;
     }
@@ -177,7 +175,8 @@ fn read_v2(dir: &Path) -> Result<Stats> {
         fail_count: take(&optional(files::read_fields(&dir.join("memory.events")))?, "max"),
         details: optional(files::read_fields(&dir.join("memory.stat")))?,
     };
-    (stats.block_bytes, stats.block_operations) = parse_io_stat(&optional(files::read(&dir.join("io.stat")))?);
+    (stats.block_bytes, stats.block_operations) =
+        parse_io_stat(&optional(files::read(&dir.join("io.stat")))?);
     stats.pids_current = number(dir, "pids.current")?;
     stats.pids_limit = optional(files::read_number(&dir.join("pids.max")))?;
     Ok(stats)

@@ -18,7 +18,12 @@ impl TestGroup {
     }
 
     fn run(&self, script: &str) -> Child {
-        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         self.0.add(i32::try_from(child.id()).unwrap()).unwrap();
         child
     }

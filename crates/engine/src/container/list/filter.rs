@@ -13,8 +13,21 @@ use crate::container::{Container, Containers};
 use crate::error::{Error, Result};
 
 const KEYS: [&str; 15] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
@@ -130,7 +143,9 @@ impl<'a> Selection<'a> {
         }
         let all = super::ports(view);
         let within = |ranges: &[Ports], port: u16, protocol: &str| {
-            ranges.iter().any(|range| range.protocol == protocol && (range.first..=range.last).contains(&port))
+            ranges
+                .iter()
+                .any(|range| range.protocol == protocol && (range.first..=range.last).contains(&port))
         };
         all.iter().any(|port| within(&self.publish, port.public_port, &port.r#type))
             || all.iter().any(|port| within(&self.expose, port.private_port, &port.r#type))
@@ -157,7 +172,11 @@ fn matches_any(patterns: &[Regex], texts: &[&str]) -> bool {
 }
 
 fn exited(filters: &Filters) -> Result<Vec<i32>> {
-    let refused = |code: &str| Error::invalid(format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"));
+    let refused = |code: &str| {
+        Error::invalid(format!(
+            "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+        ))
+    };
     filters.get("exited").map(|code| code.parse().map_err(|_| refused(code))).collect()
 }
 

@@ -129,7 +129,9 @@ pub(super) fn seccomp(ask: &Build<'_>) -> Result<Option<LinuxSeccomp>> {
     let drop = host.cap_drop.as_deref().unwrap_or_default();
     let capabilities = capability::effective(add, drop, host.privileged)?;
     match (wanted, ask.engine.seccomp_profile.as_deref()) {
-        (Some("builtin"), _) | (None, None | Some("" | "builtin")) => Ok(Some(profile::builtin(&capabilities))),
+        (Some("builtin"), _) | (None, None | Some("" | "builtin")) => {
+            Ok(Some(profile::builtin(&capabilities)))
+        }
         (None, Some("unconfined")) => Ok(None),
         (None, Some(path)) => {
             let text = std::fs::read_to_string(path).map_err(|error| {

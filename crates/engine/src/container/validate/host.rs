@@ -152,7 +152,7 @@ pub(super) fn check_platform(
     if !OWN_RUNTIMES.contains(&host.runtime.as_str()) && !engine.runtimes.contains_key(&host.runtime) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
-    for (name, _) in host.storage_opt.iter().flatten() {
+    if let Some((name, _)) = host.storage_opt.iter().flatten().next() {
         return Err(Error::internal(match name.as_str() {
             "size" => {
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned()

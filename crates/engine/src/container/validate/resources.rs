@@ -246,7 +246,8 @@ fn cpu(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Resu
 }
 
 fn cpuset(host: &mut HostConfig, facts: &Facts, warnings: &mut Vec<String>) -> Result<()> {
-    if !facts.cpuset && !(host.cpuset_cpus.is_empty() && host.cpuset_mems.is_empty()) {
+    let asked = !host.cpuset_cpus.is_empty() || !host.cpuset_mems.is_empty();
+    if asked && !facts.cpuset {
         warnings.push(format!("Your kernel does not support cpuset {NO_CGROUP} Cpuset discarded."));
         host.cpuset_cpus.clear();
         host.cpuset_mems.clear();
