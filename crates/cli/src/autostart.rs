@@ -9,6 +9,8 @@ use crate::error::{CliError, say};
 
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a daemon that another command started at the same moment may take.
+const SIBLING: Duration = Duration::from_secs(1);
 /// Where the daemon's own messages go.
 const LOG: &str = "/var/log/wharf.log";
 
@@ -37,7 +39,10 @@ pub(crate) async fn start() -> Result<(), CliError> {
         .map_err(|error| failed("wharf daemon", &error))?;
     let begun = Instant::now();
     while std::os::unix::net::UnixStream::connect(DEFAULT_SOCKET).is_err() {
-        if let Ok(Some(status)) = child.try_wait() {
+        // One that ends at once may have met another that was started beside it and is about to answer.
+        if let Ok(Some(status)) = child.try_wait()
+            && begun.elapsed() > SIBLING
+        {
             return Err(CliError::new(format!("start a daemon: it ended with {status}; see {LOG}")));
         }
         if begun.elapsed() > PATIENCE {
