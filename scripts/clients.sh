@@ -2,11 +2,12 @@
 # Fetches the clients that the tests drive and unpacks them into build/clients; nothing is installed.
 #   build/clients/docker     docker CLI 28 and its plugins compose and buildx (Debian sid)
 #   build/clients/docker-20  docker CLI 20.10 (Debian bookworm)
+#   build/clients/runc, crun OCI runtimes that --add-runtime is tried with (Debian bookworm)
 # apt does the fetching with a state folder of its own, so that signatures are checked as always.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/build/clients
-[ -e "$out/.complete" ] && exit 0
+[ -e "$out/.complete" ] && [ -e "$out/.runtimes" ] && exit 0
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e "$keyring" ] || apt-get install -y -qq debian-archive-keyring >/dev/null
 mirror=$(awk '/^URIs:.*debian\.org\/debian\/?$/{print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
@@ -26,9 +27,19 @@ fetch() { # SUITE PACKAGE...: unpacked under build/clients/SUITE
   rm -rf "$root"
 }
 
-rm -rf "$out"; mkdir -p "$out"
-fetch sid docker-cli docker-compose docker-buildx
-fetch bookworm docker.io
-ln -sf sid/usr/bin/docker "$out/docker"
-ln -sf bookworm/usr/bin/docker "$out/docker-20"
-touch "$out/.complete"
+if [ ! -e "$out/.complete" ]; then
+  rm -rf "$out"; mkdir -p "$out"
+  fetch sid docker-cli docker-compose docker-buildx
+  fetch bookworm docker.io
+  ln -sf sid/usr/bin/docker "$out/docker"
+  ln -sf bookworm/usr/bin/docker "$out/docker-20"
+  touch "$out/.complete"
+fi
+
+fetch bookworm runc crun libyajl2 libseccomp2 libcap2 libsystemd0
+for runtime in runc crun; do # with the libraries it was built for
+  program=$(find "$out"/bookworm/usr/*bin -name "$runtime" -type f | head -n 1)
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$(echo "$out"/bookworm/usr/lib/*-linux-gnu):$(echo "$out"/bookworm/lib/*-linux-gnu)" "$program" >"$out/$runtime"
+  chmod +x "$out/$runtime"
+done
+touch "$out/.runtimes"

@@ -17,9 +17,11 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("runtime", &["sys", "oci"]),
     ("shim", &["sys", "oci"]),
     ("supervisor", &["shim", "runtime", "sys", "oci"]),
-    ("engine", &["store", "layer", "shim", "sys", "oci", "api"]),
-    ("daemon", &["engine", "store", "layer", "shim", "sys", "oci", "api"]),
-    ("cli", &["api", "oci"]),
+    ("network", &["sys"]),
+    ("distribution", &["oci"]),
+    ("engine", &["store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
+    ("daemon", &["engine", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
+    ("cli", &["distribution", "api", "oci"]),
 ];
 
 /// What `daemon` may name itself; the rest it reaches only through the engine.
@@ -27,8 +29,8 @@ const DAEMON_NAMES: &[&str] = &["engine", "api", "oci"];
 
 /// Crates that only these may name: HTTP belongs to the outermost ones.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("hyper", &["api", "daemon", "cli"]),
-    ("tokio", &["api", "shim", "engine", "daemon", "cli"]),
+    ("hyper", &["api", "daemon", "cli", "distribution"]),
+    ("tokio", &["api", "shim", "engine", "daemon", "cli", "distribution"]),
     ("redb", &["store"]),
     ("libc", &["sys"]),
 ];

@@ -124,7 +124,10 @@ fn make_cgroup(linux: &Linux) -> Result<Option<Cgroup>> {
 
 /// A copy of the daemon's mount where the kernel can copy one that is detached (6.15); else that mount
 /// itself the first time, and a new one after that.
-fn root_mount(source: &RootSource<'_>) -> Result<DetachedMount> {
+///
+/// # Errors
+/// What the kernel refused.
+pub fn root_mount(source: &RootSource<'_>) -> Result<DetachedMount> {
     let Some(mount) = source.mount else { return Ok(source.recipe.mount()?) };
     match DetachedMount::clone_tree(mount, "", true) {
         Err(error) if error.errno() == Errno::INVAL => {

@@ -19,6 +19,7 @@ pub mod seccomp;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use error::{FailureKind, LaunchError, Result};
+pub use launch::root_mount;
 use wharf_oci::runtime::{Process, Spec};
 use wharf_sys::mount::Recipe;
 

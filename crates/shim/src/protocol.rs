@@ -35,6 +35,20 @@ pub struct SupervisorConfig {
     pub stdin_once: bool,
     /// What happens after the container's process ends.
     pub restart: RestartPolicy,
+    /// Who makes the container's processes; `None`: the runtime that is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<ForeignRuntime>,
+}
+
+/// An OCI runtime that is driven through its command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignRuntime {
+    /// The program, an absolute path or a name to be found in `PATH`.
+    pub program: PathBuf,
+    /// Words before the command.
+    pub arguments: Vec<String>,
+    /// Where it keeps its state (`--root`).
+    pub root: PathBuf,
 }
 
 /// Where output is kept.

@@ -15,6 +15,8 @@ use wharf_shim::protocol::{Carried, Failure, FailureKind, SupervisorConfig};
 use wharf_sys::pipe::{Pipe, null};
 use wharf_sys::socket::{self, Kind};
 
+use crate::foreign::Foreign;
+
 /// Bytes a report may have: warnings are the longest part.
 const LONGEST_REPORT: usize = 64 * 1024;
 
@@ -51,10 +53,15 @@ pub(crate) enum Job<'a> {
 ///
 /// # Errors
 /// `EAGAIN` and the like when no process can be made.
-pub(crate) fn start(bundle: &Path, job: &Job<'_>, open_stdin: bool) -> io::Result<OwnedFd> {
+pub(crate) fn start(
+    bundle: &Path,
+    foreign: Option<&Foreign>,
+    job: &Job<'_>,
+    open_stdin: bool,
+) -> io::Result<OwnedFd> {
     let (ours, theirs) = socket::pair(Kind::Messages)?;
     wharf_sys::process::fork_child(|| {
-        let (report, descriptors) = match run(bundle, job, open_stdin) {
+        let (report, descriptors) = match run(bundle, foreign, job, open_stdin) {
             Ok((facts, descriptors)) => (Report::Started(facts), descriptors),
             Err(error) => (Report::Failed(failure(&error)), Vec::new()),
         };
@@ -82,7 +89,12 @@ pub(crate) fn receive(socket: &OwnedFd) -> (Report, Vec<OwnedFd>) {
     }
 }
 
-fn run(bundle: &Path, job: &Job<'_>, open_stdin: bool) -> Result<(Facts, Vec<OwnedFd>), LaunchError> {
+fn run(
+    bundle: &Path,
+    foreign: Option<&Foreign>,
+    job: &Job<'_>,
+    open_stdin: bool,
+) -> Result<(Facts, Vec<OwnedFd>), LaunchError> {
     wharf_sys::signal::unblock_all().map_err(LaunchError::other)?;
     let spec: Spec = read(bundle, "config.json")?;
     let process = match job {
@@ -99,11 +111,15 @@ fn run(bundle: &Path, job: &Job<'_>, open_stdin: bool) -> Result<(Facts, Vec<Own
         Job::Launch { root } => {
             let config: SupervisorConfig = read(bundle, CONFIG_FILE)?;
             let root = RootSource { mount: *root, recipe: &config.rootfs };
-            wharf_runtime::launch(&LaunchRequest { spec: &spec, root, stdio })?
+            match foreign {
+                Some(foreign) => foreign.launch(&root, stdio)?,
+                None => wharf_runtime::launch(&LaunchRequest { spec: &spec, root, stdio })?,
+            }
         }
-        Job::Exec { init, process } => {
-            wharf_runtime::exec(&ExecRequest { spec: &spec, init: *init, process, stdio })?
-        }
+        Job::Exec { init, process } => match foreign {
+            Some(foreign) => foreign.exec(process, stdio)?,
+            None => wharf_runtime::exec(&ExecRequest { spec: &spec, init: *init, process, stdio })?,
+        },
     };
     let (mut kinds, mut descriptors) = (vec![Carried::Pidfd], vec![launched.pidfd]);
     let console = launched.console.map(|console| (Carried::Terminal, console));

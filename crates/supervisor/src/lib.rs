@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod detach;
 mod error;
+mod foreign;
 mod journal;
 mod launch;
 mod log;

@@ -157,6 +157,11 @@ impl Supervisor {
             Some(ESRCH) => conflict("process has ended"),
             _ => Failure::other(format!("send signal {signal}: {error}")),
         };
+        if let (None, Some(foreign), Stage::Running(_)) = (exec, &self.foreign, &self.container.stage)
+            && foreign.kill(signal).is_ok()
+        {
+            return Ok(());
+        }
         match &mut self.named(exec)?.stage {
             Stage::Running(running) => running.pidfd.signal(signal).map_err(failed),
             Stage::SettingUp { signals, .. } => {

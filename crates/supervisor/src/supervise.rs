@@ -18,6 +18,7 @@ use wharf_sys::time::{Instant, wall_nanos};
 use crate::client::Client;
 use crate::control::{Connection, Received};
 use crate::error::Error;
+use crate::foreign::Foreign;
 use crate::journal::Journal;
 use crate::launch::{self, Facts, Job, Report};
 use crate::log::{Log, Stream};
@@ -43,6 +44,8 @@ const FAILED_RESTART: i32 = 128;
 pub(crate) struct Supervisor {
     pub(crate) bundle: PathBuf,
     socket: PathBuf,
+    /// Who makes the processes, if it is not the runtime that is built in.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) epoll: Epoll,
     signals: SignalFd,
     listener: OwnedFd,
@@ -107,6 +110,7 @@ impl Supervisor {
             path: config.bundle.clone(),
             error,
         })?;
+        let foreign = Foreign::of(&config);
         let log = Log::open(config.log).map_err(Error::doing("open log"))?;
         let watch = |source: std::os::fd::BorrowedFd<'_>, topic| {
             epoll
@@ -118,6 +122,7 @@ impl Supervisor {
         let mut supervisor = Self {
             bundle: config.bundle,
             socket: config.socket,
+            foreign,
             epoll,
             signals,
             listener,
@@ -345,7 +350,7 @@ impl Supervisor {
             0 => self.container.open_stdin,
             _ => self.execs.iter().any(|exec| exec.number == number && exec.open_stdin),
         };
-        let report = launch::start(&self.bundle, &job, open_stdin)?;
+        let report = launch::start(&self.bundle, self.foreign.as_ref(), &job, open_stdin)?;
         self.epoll.add(&report, Token { topic: Topic::Report, number }.encode(), EventFlags::IN)?;
         if let Some(session) = self.session(number) {
             session.stage = Stage::SettingUp { report, signals: Vec::new() };
@@ -691,6 +696,9 @@ impl Supervisor {
 
     /// Removes the cgroup; processes that were killed may take a moment to leave it.
     fn remove_cgroup(&self) {
+        if let Some(foreign) = &self.foreign {
+            foreign.delete();
+        }
         let path = match &self.facts {
             Some((path, _)) => path.clone(),
             None => launch::cgroup_path(&self.bundle),

@@ -1,0 +1,1 @@
+//! Both ends of the OCI distribution spec: a client and a registry server.
