@@ -19,18 +19,34 @@ pub(crate) async fn run(arguments: &[String], engine: &Engine, level: &Level) {
     notify("READY=1");
 }
 
-/// Only the log's level can change while the daemon runs; the rest takes a restart, which containers do not notice.
+/// Takes what can change while the daemon runs; the rest takes a restart, which containers do not notice.
 async fn apply(settings: &Settings, engine: &Engine, level: &Level) {
     level.set(&settings.log_level);
+    engine.config.reload(&settings.engine);
     tracing::info!("configuration read again; log level {}", settings.log_level);
     let info = match engine.system.info().await {
         Ok(info) => info,
         Err(error) => return tracing::error!("reload: {error}"),
     };
-    let attributes = BTreeMap::from([
-        ("name".to_owned(), info.name),
-        ("debug".to_owned(), settings.engine.debug.to_string()),
-        ("log-level".to_owned(), settings.log_level.clone()),
-    ]);
-    engine.events.emit(Kind::Daemon, "reload", &info.id, attributes);
+    engine.events.emit(Kind::Daemon, "reload", &info.id, told(settings, info.name));
+}
+
+/// What the event tells: the settings that a reload takes, by their names in the file, as dockerd writes them.
+fn told(settings: &Settings, name: String) -> BTreeMap<String, String> {
+    let engine = &settings.engine;
+    let list = |list: &[String]| serde_json::json!(list).to_string();
+    let runtimes: Vec<&str> = engine.runtimes.keys().map(String::as_str).collect();
+    let told = [
+        ("debug", engine.debug.to_string()),
+        ("default-ipc-mode", engine.default_ipc.clone()),
+        ("default-runtime", engine.default_runtime.clone()),
+        ("default-shm-size", engine.shm_size.to_string()),
+        ("insecure-registries", list(&engine.insecure_registries)),
+        ("labels", list(&engine.labels)),
+        ("log-level", settings.log_level.clone()),
+        ("name", name),
+        ("registry-mirrors", list(&engine.registry_mirrors)),
+        ("runtimes", runtimes.join(" ")),
+    ];
+    told.map(|(key, value)| (key.to_owned(), value)).into()
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use wharf_shim::protocol::ForeignRuntime;
 
 /// All settings of one engine; filled by the daemon from flags and `daemon.json`.
 #[derive(Debug, Clone)]
@@ -46,8 +49,8 @@ pub struct EngineConfig {
     pub seccomp_profile: Option<String>,
     /// Labels of the engine, shown by `info`.
     pub labels: Vec<String>,
-    /// Foreign OCI runtimes: name to program path. The engine's own are not among them.
-    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Foreign OCI runtimes by name. The engine's own are not among them.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// The runtime of containers that name none.
     pub default_runtime: String,
     /// Registries that may be spoken to without TLS.
@@ -56,6 +59,28 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// Whether the daemon logs at debug level, shown by `info`.
     pub debug: bool,
+    /// What a reload has changed since.
+    pub reloaded: Reloaded,
+}
+
+/// A foreign OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Its program, a path or a name in `PATH`.
+    pub path: PathBuf,
+    /// Words before its commands.
+    pub arguments: Vec<String>,
+}
+
+/// The settings as the last reload left them; `None` before the first.
+#[derive(Debug, Default)]
+pub struct Reloaded(RwLock<Option<Arc<EngineConfig>>>);
+
+impl Clone for Reloaded {
+    /// A copy of settings starts a life of its own.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Names that mean this engine's own runtime; clients and old containers say `runc`.
@@ -89,11 +114,44 @@ impl Default for EngineConfig {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             debug: false,
+            reloaded: Reloaded::default(),
         }
     }
 }
 
 impl EngineConfig {
+    /// Reads settings that can change while the engine runs; those that cannot read the same here and there.
+    pub fn live<T>(&self, read: impl FnOnce(&Self) -> T) -> T {
+        // Nothing panics while it is held.
+        let now = self.reloaded.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        read(now.as_deref().unwrap_or(self))
+    }
+
+    /// Takes from `new` what can change while the engine runs: what dockerd takes on SIGHUP, and the defaults of
+    /// containers to come.
+    pub fn reload(&self, new: &Self) {
+        let mut now = self.clone();
+        now.labels.clone_from(&new.labels);
+        now.runtimes.clone_from(&new.runtimes);
+        now.default_runtime.clone_from(&new.default_runtime);
+        now.insecure_registries.clone_from(&new.insecure_registries);
+        now.registry_mirrors.clone_from(&new.registry_mirrors);
+        now.default_ipc.clone_from(&new.default_ipc);
+        (now.shm_size, now.debug) = (new.shm_size, new.debug);
+        *self.reloaded.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(now));
+    }
+
+    /// How the processes of a container with runtime `name` are made; `None`: by the runtime that is built in, or
+    /// nobody knows that name any more.
+    pub fn foreign_runtime(&self, name: &str) -> Option<ForeignRuntime> {
+        let runtime = self.live(|now| now.runtimes.get(name).cloned())?;
+        Some(ForeignRuntime {
+            program: runtime.path,
+            arguments: runtime.arguments,
+            root: self.exec_root.join("oci").join(name),
+        })
+    }
+
     /// Whether containers' groups are below one that carries this instance's name, and is no one else's.
     pub(crate) fn owns_cgroup_parent(&self) -> bool {
         let own = self.cgroup_parent.strip_prefix("wharf");
@@ -140,6 +198,18 @@ mod tests {
         let config = EngineConfig::default();
         assert_eq!(config.cgroup("abc", ""), "/wharf/abc");
         assert_eq!(config.cgroup("abc", "/jobs/nightly/"), "/jobs/nightly/abc");
+    }
+
+    #[test]
+    fn a_reload_changes_what_can_change() {
+        let config = EngineConfig::default();
+        let mut new = EngineConfig { labels: vec!["a=b".to_owned()], ..EngineConfig::default() };
+        let runtime = Runtime { path: "/bin/true".into(), arguments: Vec::new() };
+        (new.instance, new.runtimes) = ("other".to_owned(), [("x".to_owned(), runtime)].into());
+        assert!(config.foreign_runtime("x").is_none());
+        config.reload(&new);
+        assert_eq!(config.live(|now| (now.labels.len(), now.instance.clone())), (1, "wharf".to_owned()));
+        assert_eq!(config.foreign_runtime("x").unwrap().root, PathBuf::from("/run/wharf/oci/x"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Everything that needs the host is opened here and carried into the container as descriptors: bind
 //! sources, cgroups, namespaces to join. `init.rs` goes on from there and never looks at a host path again.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use wharf_oci::runtime::{Linux, NamespaceKind, Process, Spec};
@@ -48,11 +48,14 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    fn open(linux: &Linux) -> Result<Self> {
+    fn open(linux: &Linux, network: Option<BorrowedFd<'_>>) -> Result<Self> {
         let mut namespaces = Self::default();
         for namespace in &linux.namespaces {
             let flag = flag_of(namespace.kind);
-            if namespace.path.is_empty() {
+            let given = network.filter(|_| flag == flags::NETWORK && namespace.path.is_empty());
+            if let Some(given) = given {
+                namespaces.joined.push((flag, given.try_clone_to_owned().map_err(LaunchError::other)?));
+            } else if namespace.path.is_empty() {
                 namespaces.new |= flag;
             } else {
                 namespaces.joined.push((flag, namespace::open(namespace.path.as_ref())?));
@@ -89,7 +92,7 @@ pub(crate) fn launch(request: &LaunchRequest<'_>) -> Result<Launched> {
     let linux = spec.linux.as_ref().ok_or_else(|| LaunchError::other("config.json has no linux part"))?;
     let process = spec.process.as_ref().ok_or_else(|| LaunchError::other("config.json names no process"))?;
     let cgroup = make_cgroup(linux)?;
-    let namespaces = Namespaces::open(linux)?;
+    let namespaces = Namespaces::open(linux, request.network)?;
     let user_namespace = namespaces.is_new(flags::USER);
     let plan = Plan {
         spec,

@@ -50,6 +50,8 @@ pub struct LaunchRequest<'a> {
     pub spec: &'a Spec,
     /// The root file system.
     pub root: RootSource<'a>,
+    /// The network namespace to join in place of a new one that the specification asks for.
+    pub network: Option<BorrowedFd<'a>>,
     /// Standard streams of the first process.
     pub stdio: Stdio<'a>,
 }

@@ -74,6 +74,8 @@ pub struct Descriptors {
     pub root: Option<OwnedFd>,
     /// The supervisor's ends of its streams, as the adoption by a new supervisor takes them.
     pub stdio: Vec<(Carried, OwnedFd)>,
+    /// The network namespace, and what else the daemon gave to be kept.
+    pub kept: Vec<(Carried, OwnedFd)>,
 }
 
 impl Descriptors {
@@ -83,6 +85,7 @@ impl Descriptors {
             match kind {
                 Carried::Pidfd => sorted.pidfd = Some(fd),
                 Carried::Root => sorted.root = Some(fd),
+                Carried::Netns | Carried::Kept(_) => sorted.kept.push((*kind, fd)),
                 other => sorted.stdio.push((*other, fd)),
             }
         }
@@ -99,6 +102,8 @@ pub struct Launched {
     pub started_at: Timestamp,
     /// Empty for an exec.
     pub descriptors: Descriptors,
+    /// What was asked for but could not be had.
+    pub warnings: Vec<String>,
 }
 
 /// A connection to one supervisor. Clones share it. The supervisor does not mind when they go.
@@ -133,22 +138,17 @@ struct Connection {
 
 impl Handle {
     /// Writes the bundle's `supervisor.json` and starts a supervisor for it from `executable` (this
-    /// program's file, [`wharf_sys::process::SelfExecutable::as_file`]). `root`: the detached mount of the root file system, where the kernel can
-    /// clone one. Blocks for some hundred microseconds, so belongs on a blocking thread of a tokio runtime.
+    /// program's file, [`wharf_sys::process::SelfExecutable::as_file`]). `given`: what lasts over restarts
+    /// ([`Carried::lasts`]): the detached mount of the root file system, the network namespace. Blocks for some hundred microseconds, so belongs on a blocking thread of a tokio runtime.
     ///
     /// # Errors
     /// [`HandleError::Config`] and [`HandleError::Spawn`].
     pub fn spawn(
         executable: BorrowedFd<'_>,
         config: &SupervisorConfig,
-        root: Option<BorrowedFd<'_>>,
+        given: &[(Carried, BorrowedFd<'_>)],
     ) -> Result<(Self, Events), HandleError> {
-        write_config(config)?;
-        let (ours, theirs) = socket::pair(Kind::Messages).map_err(HandleError::Spawn)?;
-        let arguments = ["wharf".into(), "supervisor".into(), config.bundle.clone().into_os_string()];
-        let mut descriptors = vec![theirs.as_fd()];
-        descriptors.extend(root);
-        Self::start(executable, &arguments, &descriptors, ours)
+        Self::start_with(executable, config, "--with", given)
     }
 
     /// Starts a supervisor that takes over a running container whose supervisor was killed, with the
@@ -161,21 +161,29 @@ impl Handle {
         config: &SupervisorConfig,
         descriptors: &Descriptors,
     ) -> Result<(Self, Events), HandleError> {
+        let single = [(Carried::Pidfd, &descriptors.pidfd), (Carried::Root, &descriptors.root)];
+        let single = single.into_iter().filter_map(|(kind, fd)| fd.as_ref().map(|fd| (kind, fd.as_fd())));
+        let lists = descriptors.stdio.iter().chain(&descriptors.kept);
+        let given: Vec<_> = single.chain(lists.map(|(kind, fd)| (*kind, fd.as_fd()))).collect();
+        Self::start_with(executable, config, "--adopt", &given)
+    }
+
+    fn start_with(
+        executable: BorrowedFd<'_>,
+        config: &SupervisorConfig,
+        mode: &str,
+        given: &[(Carried, BorrowedFd<'_>)],
+    ) -> Result<(Self, Events), HandleError> {
         write_config(config)?;
         let (ours, theirs) = socket::pair(Kind::Messages).map_err(HandleError::Spawn)?;
-        let mut kinds = Vec::new();
+        let kinds: Vec<Carried> = given.iter().map(|(kind, _)| *kind).collect();
         let mut passed = vec![theirs.as_fd()];
-        let single = [(Carried::Pidfd, &descriptors.pidfd), (Carried::Root, &descriptors.root)];
-        let single = single.into_iter().filter_map(|(kind, fd)| fd.as_ref().map(|fd| (kind, fd)));
-        for (kind, fd) in single.chain(descriptors.stdio.iter().map(|(kind, fd)| (*kind, fd))) {
-            kinds.push(kind);
-            passed.push(fd.as_fd());
-        }
+        passed.extend(given.iter().map(|(_, fd)| *fd));
         let kinds = serde_json::to_string(&kinds).map_err(WireError::Malformed)?;
         let arguments = [
             "wharf".into(),
             "supervisor".into(),
-            "--adopt".into(),
+            mode.into(),
             OsString::from(kinds),
             config.bundle.clone().into_os_string(),
         ];
@@ -318,6 +326,18 @@ impl Handle {
         self.done("update-restart", Request::UpdateRestart { restart }, None).await
     }
 
+    /// Gives the supervisor descriptors to hold, which last as long as it does.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn keep(&self, given: Vec<(Carried, OwnedFd)>) -> Result<(), HandleError> {
+        let (descriptors, fds): (Vec<Carried>, Vec<OwnedFd>) = given.into_iter().unzip();
+        match self.ask("keep", Request::Keep { descriptors }, fds, PATIENCE).await? {
+            (Answer::Done, _) => Ok(()),
+            (other, _) => Err(unexpected("keep", &other)),
+        }
+    }
+
     /// What the supervisor knows of its container, with the descriptors it holds.
     ///
     /// # Errors
@@ -348,14 +368,15 @@ impl Handle {
         &self,
         name: &'static str,
         request: Request,
-        fd: Option<OwnedFd>,
+        descriptors: impl IntoIterator<Item = OwnedFd>,
         patience: Duration,
     ) -> Result<Reply, HandleError> {
         let connection = &self.0.connection;
         let number = connection.next.fetch_add(1, Ordering::Relaxed);
         let reply = connection.expect(number).ok_or(HandleError::Gone { request: name })?;
+        let descriptors: Vec<OwnedFd> = descriptors.into_iter().collect();
         let exchange = async {
-            connection.send(RequestFrame { number, request }, fd).await?;
+            connection.send(RequestFrame { number, request }, descriptors).await?;
             reply.await.map_err(|_closed| HandleError::Gone { request: name })
         };
         let result = tokio::time::timeout(patience, exchange)
@@ -391,9 +412,9 @@ impl Connection {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, frame: RequestFrame, fd: Option<OwnedFd>) -> Result<(), HandleError> {
+    async fn send(&self, frame: RequestFrame, descriptors: Vec<OwnedFd>) -> Result<(), HandleError> {
         let bytes = wire::encode(&frame)?;
-        let beside: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
+        let beside: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         self.socket
             .async_io(Interest::WRITABLE, || socket::send_message(&self.socket, &bytes, &beside))
             .await
@@ -452,8 +473,8 @@ fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 
 fn launched(name: &'static str, reply: Reply) -> Result<Launched, HandleError> {
     match reply {
-        (Answer::Started { pid, started_at, descriptors }, fds) => {
-            Ok(Launched { pid, started_at, descriptors: Descriptors::sort(&descriptors, fds) })
+        (Answer::Started { pid, started_at, descriptors, warnings }, fds) => {
+            Ok(Launched { pid, started_at, descriptors: Descriptors::sort(&descriptors, fds), warnings })
         }
         (other, _) => Err(unexpected(name, &other)),
     }

@@ -142,6 +142,8 @@ pub enum Request {
     Reaped { code: i32 },
     /// Answered by [`Answer::Status`] with descriptors.
     Status,
+    /// Hold these descriptors, which come along in this order, in place of what was held under the same names.
+    Keep { descriptors: Vec<Carried> },
 }
 
 /// The answer to a request.
@@ -158,6 +160,9 @@ pub enum Answer {
         started_at: Timestamp,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         descriptors: Vec<Carried>,
+        /// What was asked for but could not be had, one sentence each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     Status(Box<Status>),
     Failed(Failure),
@@ -180,6 +185,18 @@ pub enum Carried {
     Stderr,
     /// The master side of its terminal.
     Terminal,
+    /// The network namespace that its processes join, made by the daemon.
+    Netns,
+    /// Something of the daemon's that is only kept, under a number that the daemon knows.
+    Kept(u8),
+}
+
+impl Carried {
+    /// Whether it is neither a process nor a stream, so that it lasts over restarts.
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        matches!(self, Self::Root | Self::Netns | Self::Kept(_))
+    }
 }
 
 /// Why something could not be done.

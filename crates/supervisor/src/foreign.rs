@@ -7,11 +7,11 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use wharf_oci::runtime::Process;
+use wharf_oci::runtime::{NamespaceKind, Process, Spec};
 use wharf_runtime::{FailureKind, LaunchError, Launched, RootSource, Stdio};
 use wharf_shim::protocol::{ForeignRuntime, SupervisorConfig};
 use wharf_sys::mount::{Attributes, Propagation, set_attributes};
@@ -57,7 +57,15 @@ impl Foreign {
     ///
     /// # Errors
     /// What the runtime said, after its words for what it was doing.
-    pub(crate) fn launch(&self, root: &RootSource<'_>, stdio: Stdio<'_>) -> Result<Launched, LaunchError> {
+    pub(crate) fn launch(
+        &self,
+        root: &RootSource<'_>,
+        network: Option<BorrowedFd<'_>>,
+        stdio: Stdio<'_>,
+    ) -> Result<Launched, LaunchError> {
+        if let Some(network) = network {
+            self.name_network(network)?;
+        }
         self.show_root(root)?;
         if self.runtime.root.join(&self.id).exists() {
             self.delete();
@@ -106,6 +114,21 @@ impl Foreign {
         for file in [PID_FILE, LOG_FILE] {
             let _not_there = fs::remove_file(self.bundle.join(file));
         }
+    }
+
+    /// Writes the network namespace into the bundle as a path: a descriptor of this process's parent, which lasts.
+    fn name_network(&self, network: BorrowedFd<'_>) -> Result<(), LaunchError> {
+        let config = self.bundle.join("config.json");
+        let text = fs::read(&config).map_err(|error| self.failed("read", &config, &error))?;
+        let mut spec: Spec = serde_json::from_slice(&text).map_err(LaunchError::other)?;
+        let supervisor = rustix::process::Pid::as_raw(rustix::process::getppid());
+        let namespaces = spec.linux.iter_mut().flat_map(|linux| &mut linux.namespaces);
+        let own = |path: &str| path.is_empty() || path.starts_with("/proc/");
+        for one in namespaces.filter(|one| one.kind == NamespaceKind::Network && own(&one.path)) {
+            one.path = format!("/proc/{supervisor}/fd/{}", network.as_raw_fd());
+        }
+        let text = serde_json::to_vec(&spec).map_err(LaunchError::other)?;
+        fs::write(&config, text).map_err(|error| self.failed("write", &config, &error))
     }
 
     /// Mounts the root file system at the bundle's `rootfs`, for this process and its children only.

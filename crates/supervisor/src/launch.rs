@@ -44,7 +44,7 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) enum Job<'a> {
     /// The container's first process.
-    Launch { root: Option<BorrowedFd<'a>> },
+    Launch { root: Option<BorrowedFd<'a>>, network: Option<BorrowedFd<'a>> },
     /// One more process beside the first one.
     Exec { init: BorrowedFd<'a>, process: &'a Process },
 }
@@ -108,12 +108,14 @@ fn run(
         Stdio::Streams([streams.theirs[0].as_fd(), streams.theirs[1].as_fd(), streams.theirs[2].as_fd()])
     });
     let launched = match job {
-        Job::Launch { root } => {
+        Job::Launch { root, network } => {
             let config: SupervisorConfig = read(bundle, CONFIG_FILE)?;
             let root = RootSource { mount: *root, recipe: &config.rootfs };
             match foreign {
-                Some(foreign) => foreign.launch(&root, stdio)?,
-                None => wharf_runtime::launch(&LaunchRequest { spec: &spec, root, stdio })?,
+                Some(foreign) => foreign.launch(&root, *network, stdio)?,
+                None => {
+                    wharf_runtime::launch(&LaunchRequest { spec: &spec, root, network: *network, stdio })?
+                }
             }
         }
         Job::Exec { init, process } => match foreign {

@@ -13,6 +13,7 @@ mod foreign;
 mod journal;
 mod launch;
 mod log;
+mod memory;
 mod requests;
 mod restart;
 mod session;
@@ -23,9 +24,8 @@ mod token;
 
 use std::ffi::OsString;
 
-/// Runs a supervisor: `[--adopt DESCRIPTORS] BUNDLE`, the arguments after the role's name. Descriptor 3 is
-/// the daemon's connection, 4 the mount of the root file system if there is one (adopting: 4 and on are what
-/// the JSON list of names says). The exit code: 0 after the container's end, 1 when it could not serve.
+/// Runs a supervisor: `[--with DESCRIPTORS | --adopt DESCRIPTORS] BUNDLE`, the arguments after the role's name.
+/// Descriptor 3 is the daemon's connection, 4 and on are what the JSON list of names says. The exit code: 0 after the container's end, 1 when it could not serve.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     match start::start(arguments.into_iter().collect()) {
         Ok(()) => 0,

@@ -54,6 +54,10 @@ impl Supervisor {
                 self.reaped(Some(Ended::Code(code)));
                 Ok(Some(Answer::Done))
             }
+            Request::Keep { descriptors: kinds } => {
+                self.hold(kinds.into_iter().zip(descriptors));
+                Ok(Some(Answer::Done))
+            }
             Request::Status => return self.status(connection, number),
         };
         match result {

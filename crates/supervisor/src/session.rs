@@ -139,7 +139,7 @@ impl Session {
                 Carried::Stdin => self.stdin = Some(Stdin::new(end)),
                 Carried::Stdout => self.outputs[0] = Some(Output::new(end)),
                 Carried::Stderr => self.outputs[1] = Some(Output::new(end)),
-                Carried::Pidfd | Carried::Root => {}
+                Carried::Pidfd | Carried::Root | Carried::Netns | Carried::Kept(_) => {}
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::supervise::Supervisor;
 
 /// The daemon's connection.
 const CONTROL: i32 = 3;
-/// The root file system's mount, or the first adopted descriptor.
+/// The first of the descriptors that the arguments name.
 const FIRST: i32 = 4;
 
 /// Serves a container until its end.
@@ -25,7 +25,12 @@ pub(crate) fn start(arguments: Vec<OsString>) -> Result<(), Error> {
     match &arguments[..] {
         [bundle] => {
             let config = read_config(Path::new(bundle))?;
-            Supervisor::new(config, descriptor(CONTROL)?, inherit::take(FIRST).ok(), false)?.run()
+            Supervisor::new(config, descriptor(CONTROL)?, Vec::new(), false)?.run()
+        }
+        [flag, kinds, bundle] if flag == "--with" => {
+            let control = descriptor(CONTROL)?;
+            let given = inherited(kinds)?;
+            Supervisor::new(read_config(Path::new(bundle))?, control, given, false)?.run()
         }
         [flag, kinds, bundle] if flag == "--adopt" => adopt(kinds, Path::new(bundle)),
         _ => Err(Error::Usage),
@@ -33,25 +38,29 @@ pub(crate) fn start(arguments: Vec<OsString>) -> Result<(), Error> {
 }
 
 fn adopt(kinds: &OsString, bundle: &Path) -> Result<(), Error> {
-    let kinds: Vec<Carried> =
-        kinds.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or(Error::Usage)?;
     let control = descriptor(CONTROL)?;
-    let (mut pidfd, mut root, mut streams) = (None, None, Vec::new());
-    for (number, kind) in (FIRST..).zip(kinds) {
-        let fd = descriptor(number)?;
+    let (mut pidfd, mut lasting, mut streams) = (None, Vec::new(), Vec::new());
+    for (kind, fd) in inherited(kinds)? {
         match kind {
             Carried::Pidfd => pidfd = Some(PidFd::from(fd)),
-            Carried::Root => root = Some(fd),
+            kind if kind.lasts() => lasting.push((kind, fd)),
             stream => streams.push((stream, fd)),
         }
     }
     let pidfd = pidfd.ok_or(Error::Usage)?;
     let config = read_config(bundle)?;
     let (pid, started_at, restart_count) = last_start(bundle);
-    let mut supervisor = Supervisor::new(config, control, root, true)?;
+    let mut supervisor = Supervisor::new(config, control, lasting, true)?;
     supervisor.restarts.set_count(restart_count);
     supervisor.adopt(Running { pid, pidfd, started_at, since: Instant::now() }, streams)?;
     supervisor.run()
+}
+
+/// The descriptors that a JSON list names, in its order.
+fn inherited(kinds: &OsString) -> Result<Vec<(Carried, OwnedFd)>, Error> {
+    let kinds: Vec<Carried> =
+        kinds.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or(Error::Usage)?;
+    (FIRST..).zip(kinds).map(|(number, kind)| Ok((kind, descriptor(number)?))).collect()
 }
 
 fn descriptor(number: i32) -> Result<OwnedFd, Error> {

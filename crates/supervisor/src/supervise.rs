@@ -22,6 +22,7 @@ use crate::foreign::Foreign;
 use crate::journal::Journal;
 use crate::launch::{self, Facts, Job, Report};
 use crate::log::{Log, Stream};
+use crate::memory::Memory;
 use crate::restart::Restarts;
 use crate::session::{CHUNK, Finished, Running, Served, Session, Stage, forget_done, room, watch_client};
 use crate::token::{Token, Topic};
@@ -50,8 +51,9 @@ pub(crate) struct Supervisor {
     signals: SignalFd,
     listener: OwnedFd,
     connections: Vec<Connection>,
-    /// The mount of the root file system, where the kernel can clone one.
-    pub(crate) root: Option<OwnedFd>,
+    /// What lasts over restarts: the mount of the root file system where the kernel can clone one, the network
+    /// namespace, what the daemon wants kept.
+    lasting: Vec<(Carried, OwnedFd)>,
     pub(crate) container: Session,
     pub(crate) execs: Vec<Session>,
     /// Clients of processes that have ended, which have not taken everything yet.
@@ -69,6 +71,8 @@ pub(crate) struct Supervisor {
     next_number: u32,
     pub(crate) buffer: Vec<u8>,
     buffers_until: Option<Instant>,
+    /// The kernel's kills for memory.
+    pub(crate) memory: Memory,
     /// The adopted process has ended: until when to wait for the one who reaped it to say how.
     reaped_until: Option<Instant>,
 }
@@ -94,7 +98,7 @@ impl Supervisor {
     pub(crate) fn new(
         config: SupervisorConfig,
         control: OwnedFd,
-        root: Option<OwnedFd>,
+        lasting: Vec<(Carried, OwnedFd)>,
         resume: bool,
     ) -> Result<Self, Error> {
         wharf_sys::pidfd::become_subreaper().map_err(Error::doing("become subreaper"))?;
@@ -127,7 +131,7 @@ impl Supervisor {
             signals,
             listener,
             connections: Vec::new(),
-            root,
+            lasting,
             container: Session::new(0, None, log, config.open_stdin, config.stdin_once),
             execs: Vec::new(),
             leaving: Vec::new(),
@@ -141,6 +145,7 @@ impl Supervisor {
             next_number: 1,
             buffer: Vec::new(),
             buffers_until: None,
+            memory: Memory::default(),
             reaped_until: None,
         };
         supervisor.add_connection(control).map_err(Error::doing("watch daemon"))?;
@@ -188,7 +193,8 @@ impl Supervisor {
         let sessions = self.execs.iter().chain([&self.container]).filter_map(Session::deadline);
         let leaving = self.leaving.iter().filter_map(|client| client.deadline(Some(&self.container.log)));
         let reaped = self.reaped_until.map(|_| Instant::now() + REAPING_PAUSE);
-        sessions.chain(leaving).chain(waiting).chain(self.buffers_until).chain(reaped).min()
+        let more = [self.buffers_until, reaped, self.memory.due];
+        sessions.chain(leaving).chain(waiting).chain(more.into_iter().flatten()).min()
     }
 
     fn dispatch(&mut self, token: Token, flags: EventFlags) {
@@ -203,6 +209,7 @@ impl Supervisor {
             Topic::Stdin => self.serve_stdin(number, &mut served),
             Topic::Client => self.serve_client(number, flags, &mut served),
             Topic::Adopted => self.adopted_ended(),
+            Topic::Oom => self.memory_lacked(),
         }
         self.account(number, &served);
     }
@@ -340,7 +347,10 @@ impl Supervisor {
     /// Starts the set-up child for the container (`process` is `None`) or an exec.
     pub(crate) fn set_up(&mut self, number: u32, job: Setup<'_>) -> io::Result<()> {
         let job = match (job, &self.container.stage) {
-            (Setup::Container, _) => Job::Launch { root: self.root.as_ref().map(AsFd::as_fd) },
+            (Setup::Container, _) => Job::Launch {
+                root: self.lasting(Carried::Root),
+                network: self.lasting(Carried::Netns),
+            },
             (Setup::Exec(process), Stage::Running(running)) => {
                 Job::Exec { init: running.pidfd.as_fd(), process }
             }
@@ -356,6 +366,18 @@ impl Supervisor {
             session.stage = Stage::SettingUp { report, signals: Vec::new() };
         }
         Ok(())
+    }
+
+    fn lasting(&self, kind: Carried) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.lasting.iter().find(|(one, _)| *one == kind).map(|(_, fd)| fd.as_fd())
+    }
+
+    /// Holds descriptors for a daemon, in place of those held under the same names.
+    pub(crate) fn hold(&mut self, given: impl Iterator<Item = (Carried, OwnedFd)>) {
+        for (kind, fd) in given.filter(|(kind, _)| kind.lasts()) {
+            self.lasting.retain(|(held, _)| *held != kind);
+            self.lasting.push((kind, fd));
+        }
     }
 
     /// Remembers who is to hear how the set-up of a session went.
@@ -406,8 +428,9 @@ impl Supervisor {
         if number == 0 {
             self.facts = Some((facts.cgroup, facts.shares_pids));
             self.life = Life::Active;
+            self.memory = Memory::started();
         }
-        self.report_start(number, pid, started_at);
+        self.report_start(number, pid, started_at, facts.warnings);
         if number == 0 {
             let restart_count = self.restarts.count();
             self.publish(&Event::Started { pid, started_at, restart_count });
@@ -424,14 +447,15 @@ impl Supervisor {
     }
 
     /// Answers whoever asked for the start, with the descriptors a daemon keeps.
-    fn report_start(&mut self, number: u32, pid: i32, started_at: Timestamp) {
+    fn report_start(&mut self, number: u32, pid: i32, started_at: Timestamp, warnings: Vec<String>) {
         let Some(at) = self.asked.iter().position(|(session, ..)| *session == number) else { return };
         let (_, connection, request) = self.asked.swap_remove(at);
         let mut carried = if number == 0 { self.kept_descriptors() } else { Vec::new() };
         let kinds = carried.iter().map(|(kind, _)| *kind).collect();
         let fds: Vec<_> = carried.drain(..).map(|(_, fd)| fd).collect();
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        self.answer(connection, request, Answer::Started { pid, started_at, descriptors: kinds }, &fds);
+        let answer = Answer::Started { pid, started_at, descriptors: kinds, warnings };
+        self.answer(connection, request, answer, &fds);
     }
 
     /// Duplicates of what a daemon keeps for the case that this process is killed.
@@ -440,8 +464,8 @@ impl Supervisor {
             Stage::Running(running) => Some((Carried::Pidfd, running.pidfd.as_fd())),
             _ => None,
         };
-        let root = self.root.as_ref().map(|root| (Carried::Root, root.as_fd()));
-        let all = pidfd.into_iter().chain(root).chain(self.container.descriptors());
+        let lasting = self.lasting.iter().map(|(kind, fd)| (*kind, fd.as_fd()));
+        let all = pidfd.into_iter().chain(lasting).chain(self.container.descriptors());
         // Without a descriptor to spare, the daemon goes without.
         all.filter_map(|(kind, fd)| Some((kind, fd.try_clone_to_owned().ok()?))).collect()
     }
@@ -582,6 +606,9 @@ impl Supervisor {
                 self.restart_failed(Failure::other(format!("start set-up process: {error}")));
             }
         }
+        if self.memory.due.is_some_and(|due| now >= due) {
+            self.look_at_memory(now);
+        }
         if self.buffers_until.is_some_and(|until| now >= until) {
             self.give_back_buffers();
         }
@@ -627,10 +654,8 @@ impl Supervisor {
     }
 
     fn exit_of(&mut self, ended: Finished) -> Exit {
-        let kills = self.cgroup().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
-        if kills > 0 {
-            self.publish(&Event::Oom { at: ended.at });
-        }
+        let kills = self.tell_of_kills();
+        self.forget_memory();
         let code = ended.how.map(Ended::shell_code);
         Exit { code, oom_killed: kills > 0, finished_at: ended.at }
     }
@@ -675,7 +700,7 @@ impl Supervisor {
         }
     }
 
-    fn cgroup(&self) -> Option<Cgroup> {
+    pub(crate) fn cgroup(&self) -> Option<Cgroup> {
         let (path, _) = self.facts.as_ref()?;
         if path.is_empty() { None } else { Cgroup::open(path).ok() }
     }
@@ -746,6 +771,7 @@ impl Supervisor {
         self.container.stage = Stage::Running(running);
         self.facts = Some((launch::cgroup_path(&self.bundle), launch::shares_pids_in(&self.bundle)));
         self.life = Life::Active;
+        self.memory = Memory::started();
         Ok(())
     }
 

@@ -21,9 +21,11 @@ pub(crate) enum Topic {
     Client,
     /// The pidfd of a process that is not this supervisor's child.
     Adopted,
+    /// The kernel lacked memory for the container.
+    Oom,
 }
 
-const TOPICS: [Topic; 9] = [
+const TOPICS: [Topic; 10] = [
     Topic::Signals,
     Topic::Listener,
     Topic::Connection,
@@ -33,6 +35,7 @@ const TOPICS: [Topic; 9] = [
     Topic::Stdin,
     Topic::Client,
     Topic::Adopted,
+    Topic::Oom,
 ];
 
 impl Token {

@@ -62,6 +62,16 @@ pub fn set(name: &str, soft: u64, hard: u64) -> Result<Outcome> {
     }
 }
 
+/// This process's own hard limit, `u64::MAX` for none: what a set limit is lowered to without CAP_SYS_RESOURCE.
+///
+/// # Errors
+/// `EINVAL` for an unknown name.
+pub fn hard(name: &str) -> Result<u64> {
+    let failed = |errno| Error::new(format!("read {name}"), errno);
+    let (_, resource) = NAMES.iter().find(|(known, _)| *known == name).ok_or_else(|| failed(Errno::INVAL))?;
+    Ok(read(*resource).map_err(failed)?.rlim_max)
+}
+
 fn apply(resource: u32, soft: u64, hard: u64) -> std::result::Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` outlives the call.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use wharf_api::ApiVersion;
 use wharf_engine::EngineConfig;
+use wharf_engine::config::{OWN_RUNTIMES, Runtime};
 
 use super::file;
 use super::flags::{self, Parsed};
@@ -233,7 +234,7 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
             .map(str::to_owned),
         labels: values.list("label"),
         runtimes: runtimes(values)?,
-        default_runtime: text("default-runtime", &default.default_runtime),
+        default_runtime: default_runtime(values, &default.default_runtime)?,
         insecure_registries: values.list("insecure-registry"),
         registry_mirrors: values.list("registry-mirror"),
         debug: values.truth("debug"),
@@ -262,20 +263,41 @@ fn ulimits(values: &Reader) -> Result<BTreeMap<String, (i64, i64)>, SettingsErro
     Ok(limits)
 }
 
-/// `name=path` from flags, `{"name": {"path": …}}` from the file.
-fn runtimes(values: &Reader) -> Result<BTreeMap<String, PathBuf>, SettingsError> {
+/// `name=path` from flags, `{"name": {"path": …, "runtimeArgs": […]}}` from the file.
+fn runtimes(values: &Reader) -> Result<BTreeMap<String, Runtime>, SettingsError> {
     let mut runtimes = BTreeMap::new();
     for (name, value) in values.pairs("add-runtime") {
-        let path = match &value {
-            Value::String(path) => path.as_str(),
-            other => other.get("path").and_then(Value::as_str).unwrap_or_default(),
-        };
-        if path.is_empty() || name.is_empty() {
-            return Err(SettingsError(format!("runtimes: runtime {name:?} has no path")));
+        if OWN_RUNTIMES.contains(&name.as_str()) {
+            return Err(SettingsError(format!("runtime name '{name}' is reserved")));
         }
-        runtimes.insert(name, PathBuf::from(path));
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(SettingsError(format!("runtimes: invalid name {name:?}")));
+        }
+        let of_object = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !of_object("runtimeType").is_empty() || value.get("options").is_some() {
+            let why = "runtimeType and options are not available in this version of Wharf: give a path";
+            return Err(SettingsError(format!("runtime {name}: {why}")));
+        }
+        let path = value.as_str().unwrap_or_else(|| of_object("path"));
+        if path.is_empty() {
+            return Err(SettingsError(format!(
+                "runtime {name}: either a runtimeType or a path must be configured"
+            )));
+        }
+        let arguments = value.get("runtimeArgs").and_then(Value::as_array).into_iter().flatten();
+        let arguments = arguments.filter_map(Value::as_str).map(str::to_owned).collect();
+        runtimes.insert(name, Runtime { path: PathBuf::from(path), arguments });
     }
     Ok(runtimes)
+}
+
+/// The runtime of containers that name none has to be there.
+fn default_runtime(values: &Reader, default: &str) -> Result<String, SettingsError> {
+    let name = values.text("default-runtime").filter(|name| !name.is_empty()).unwrap_or(default);
+    if OWN_RUNTIMES.contains(&name) || runtimes(values)?.contains_key(name) {
+        return Ok(name.to_owned());
+    }
+    Err(SettingsError(format!("specified default runtime '{name}' does not exist")))
 }
 
 /// Merged values, read by flag name.
@@ -372,6 +394,20 @@ mod tests {
         assert_eq!((read.engine.cgroup_parent.as_str(), read.engine.labels.len()), ("wharf-t1", 1));
         assert_eq!(read.engine.data_root, PathBuf::from("/var/lib/wharf-t1"));
         assert_eq!(read.pid_file, PathBuf::from("/run/wharf-t1/daemon.pid"));
+    }
+
+    #[test]
+    fn runtimes_have_a_name_and_a_path() {
+        let file = r#"{"runtimes": {"b": {"path": "/b", "runtimeArgs": ["--x"]}}, "default-runtime": "a"}"#;
+        let read = settings(&["--add-runtime", "a=/a"], file).unwrap().engine;
+        assert_eq!((read.runtimes.len(), read.default_runtime.as_str()), (2, "a"));
+        assert_eq!(read.runtimes["b"].arguments, ["--x"]);
+        let refusal = |arguments: &[&str]| settings(arguments, "{}").unwrap_err();
+        assert_eq!(refusal(&["--add-runtime", "runc=/x"]), "runtime name 'runc' is reserved");
+        assert_eq!(refusal(&["--default-runtime", "x"]), "specified default runtime 'x' does not exist");
+        assert!(refusal(&["--add-runtime", "x"]).contains("a path must be configured"));
+        let typed = r#"{"runtimes": {"k": {"runtimeType": "io.containerd.kata.v2"}}}"#;
+        assert!(settings(&[], typed).unwrap_err().contains("not available"));
     }
 
     #[test]

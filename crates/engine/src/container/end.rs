@@ -95,7 +95,7 @@ impl Driver {
     /// A process of the container was killed for memory.
     pub(super) fn oom(&mut self) {
         let mut life = self.life();
-        if life.state.is_active() && !life.oom {
+        if life.state.is_active() {
             life.oom = true;
             self.set(life);
             self.emit("oom", &[]);

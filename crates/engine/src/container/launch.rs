@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wharf_oci::Digest;
-use wharf_shim::protocol::{LogConfig, RestartPolicy, SupervisorConfig};
+use wharf_shim::protocol::{Carried, ForeignRuntime, LogConfig, RestartPolicy, SupervisorConfig};
 use wharf_shim::{Events, Handle};
 use wharf_sys::mount::{DetachedMount, Recipe};
 use wharf_sys::root::Root;
@@ -18,6 +18,7 @@ use wharf_sys::root::Root;
 use super::record::Record;
 use super::spec::{self, Build, Peer};
 use super::{Containers, State, log_config};
+use crate::config::OWN_RUNTIMES;
 use crate::error::{Error, Result};
 
 /// Prepares everything and starts the supervisor.
@@ -45,10 +46,24 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(
         open_stdin: record.config.open_stdin,
         stdin_once: record.config.stdin_once,
         restart: restart_policy(record),
+        runtime: runtime(containers, record)?,
         bundle,
     };
-    let started = Handle::spawn(containers.executable.as_fd(), &config, Some(mount.as_fd()));
+    let given = [(Carried::Root, mount.as_fd())];
+    let started = Handle::spawn(containers.executable.as_fd(), &config, &given);
     started.map_err(|error| Error::internal(error.to_string()))
+}
+
+/// Who makes the container's processes. The one it was created with may have gone from the settings since.
+fn runtime(containers: &Containers, record: &Record) -> Result<Option<ForeignRuntime>> {
+    let name = record.host_config.runtime.as_str();
+    if OWN_RUNTIMES.contains(&name) {
+        return Ok(None);
+    }
+    let found = containers.config.foreign_runtime(name);
+    let runtime = found.ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {name}")))?;
+    make_directory(&runtime.root)?;
+    Ok(Some(runtime))
 }
 
 /// Makes a container's directory, which a power cut may have taken too.

@@ -18,6 +18,12 @@ use crate::pools::Class;
 const PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
                       runc create failed: unable to start container process: ";
 
+/// How a supervisor begins what a foreign runtime said.
+const FOREIGN: &str = "OCI runtime ";
+const FOREIGN_START: &str = "OCI runtime start failed";
+/// What dockerd and containerd say before that, while they make a container.
+const CREATING: &str = "failed to create task for container: failed to create shim task: ";
+
 impl Containers {
     /// Starts a container that does not run.
     pub async fn start(self: &Arc<Self>, asked: &str) -> Result<()> {
@@ -60,10 +66,25 @@ impl Driver {
         // One binary, one version: the answer to the greeting need not be waited for.
         let (_, launched) = tokio::join!(handle.hello(), begin);
         failpoint::pass("start.launched");
-        let launched = launched?;
+        let launched = launched.map_err(|error| self.explain(error))?;
+        for warning in &launched.warnings {
+            tracing::warn!("container {}: {warning}", self.container.id());
+        }
         self.heard = Some(heard);
         self.kept = launched.descriptors;
         Ok(Running { pid: launched.pid, started_at: launched.started_at })
+    }
+
+    /// What a foreign runtime says is passed on in its own words.
+    fn explain(&self, error: HandleError) -> NotStarted {
+        match error {
+            HandleError::Failed(failure) if failure.message.starts_with(FOREIGN) => {
+                let (code, kind) = meaning(failure.kind);
+                let during = if failure.message.starts_with(FOREIGN_START) { "" } else { CREATING };
+                NotStarted { code, error: Error::new(kind, format!("{during}{}", failure.message)) }
+            }
+            other => other.into(),
+        }
     }
 
     /// Writes down why a start failed and tells whoever asked.
@@ -132,16 +153,21 @@ impl From<HandleError> for NotStarted {
 
 impl From<Failure> for NotStarted {
     fn from(failure: Failure) -> Self {
-        let (code, kind) = match failure.kind {
-            FailureKind::NotFound => (127, ErrorKind::Invalid),
-            FailureKind::NotExecutable => (126, ErrorKind::Invalid),
-            FailureKind::Conflict => (128, ErrorKind::Conflict),
-            FailureKind::Other => (128, ErrorKind::Internal),
-        };
+        let (code, kind) = meaning(failure.kind);
         // What goes wrong in the container's own process is said to be so by runc.
         let during =
             if failure.message.starts_with("error during") { "" } else { "error during container init: " };
         Self { code, error: Error::new(kind, format!("{PREFIX}{during}{}", failure.message)) }
+    }
+}
+
+/// The exit code and class that a failure stands for.
+fn meaning(kind: FailureKind) -> (i32, ErrorKind) {
+    match kind {
+        FailureKind::NotFound => (127, ErrorKind::Invalid),
+        FailureKind::NotExecutable => (126, ErrorKind::Invalid),
+        FailureKind::Conflict => (128, ErrorKind::Conflict),
+        FailureKind::Other => (128, ErrorKind::Internal),
     }
 }
 

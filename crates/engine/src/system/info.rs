@@ -45,7 +45,7 @@ impl System {
             pids_limit: limits.pids,
             oom_kill_disable: limits.oom_kill_disable,
             ipv4_forwarding: host::forwards_ipv4(),
-            debug: config.debug,
+            debug: config.live(|now| now.debug),
             n_fd: host::descriptors(),
             n_goroutines: host::threads(),
             system_time: now(),
@@ -67,10 +67,10 @@ impl System {
             https_proxy: proxy("HTTPS_PROXY"),
             no_proxy: proxy("NO_PROXY"),
             name: host::name(),
-            labels: config.labels.clone(),
+            labels: config.live(|now| now.labels.clone()),
             server_version: VERSION.to_owned(),
             runtimes: self.runtimes(),
-            default_runtime: config.default_runtime.clone(),
+            default_runtime: config.live(|now| now.default_runtime.clone()),
             swarm: SwarmInfo::default(),
             // Containers outlive the daemon, always.
             live_restore_enabled: true,
@@ -151,12 +151,12 @@ impl System {
         let runtime = |path: String| Runtime { path, ..Runtime::default() };
         let own =
             crate::config::OWN_RUNTIMES.iter().map(|&name| (name.to_owned(), runtime("wharf".to_owned())));
-        let foreign = self
-            .config
-            .runtimes
-            .iter()
-            .map(|(name, path)| (name.clone(), runtime(path.display().to_string())));
-        own.chain(foreign).collect()
+        let foreign = |(name, runtime): (&String, &crate::config::Runtime)| {
+            let arguments = (!runtime.arguments.is_empty()).then(|| runtime.arguments.clone());
+            let path = runtime.path.display().to_string();
+            (name.clone(), Runtime { path, runtime_args: arguments, ..Runtime::default() })
+        };
+        self.config.live(|now| own.chain(now.runtimes.iter().map(foreign)).collect())
     }
 
     fn security(&self, version2: bool) -> Vec<String> {

@@ -68,13 +68,14 @@ impl Fixture {
             open_stdin: false,
             stdin_once: false,
             restart: RestartPolicy::No,
+            runtime: None,
         };
         let executable = File::open(supervisor()).unwrap().into();
         Self { directory, config, executable }
     }
 
     pub fn spawn(&self) -> (Handle, Events) {
-        Handle::spawn(self.executable.as_fd(), &self.config, None).unwrap()
+        Handle::spawn(self.executable.as_fd(), &self.config, &[]).unwrap()
     }
 
     pub fn executable(&self) -> std::os::fd::BorrowedFd<'_> {

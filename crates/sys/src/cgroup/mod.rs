@@ -8,6 +8,7 @@ mod devices;
 mod files;
 mod layout;
 mod limits;
+mod oom;
 mod stats;
 
 use std::{
@@ -25,6 +26,7 @@ pub use self::{
     devices::{DeviceAccess, DeviceKind, DeviceRule},
     layout::{Hierarchy, Layout, Version},
     limits::{BlockIo, Cpu, Limits, Memory, Throttle, WeightOf},
+    oom::OomWatch,
     stats::{BlockEntry, CpuStats, MemoryStats, Stats},
 };
 use crate::error::{Context, Error, Result};

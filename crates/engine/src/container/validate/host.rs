@@ -146,10 +146,12 @@ pub(super) fn check_platform(
     if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
+    foresee_limits(host, warnings);
     if host.runtime.is_empty() {
-        host.runtime.clone_from(&engine.default_runtime);
+        host.runtime = engine.live(|now| now.default_runtime.clone());
     }
-    if !OWN_RUNTIMES.contains(&host.runtime.as_str()) && !engine.runtimes.contains_key(&host.runtime) {
+    let known = engine.live(|now| now.runtimes.contains_key(&host.runtime));
+    if !OWN_RUNTIMES.contains(&host.runtime.as_str()) && !known {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     if let Some((name, _)) = host.storage_opt.iter().flatten().next() {
@@ -163,6 +165,25 @@ pub(super) fn check_platform(
     Ok(())
 }
 
+/// What the kernel will refuse an engine without CAP_SYS_RESOURCE, and the start then does without.
+fn foresee_limits(host: &HostConfig, warnings: &mut Vec<String>) {
+    if wharf_sys::capability::permitted().is_ok_and(|own| own.has("CAP_SYS_RESOURCE")) {
+        return;
+    }
+    const LACKS: &str = "needs CAP_SYS_RESOURCE, which the engine lacks";
+    for limit in host.ulimits.iter().flatten() {
+        let name = format!("RLIMIT_{}", limit.name.to_uppercase());
+        let Ok(own) = wharf_sys::rlimit::hard(&name) else { continue };
+        if limit.hard.cast_unsigned() > own {
+            warnings.push(format!("{name} {}:{} {LACKS}: lowered to {own}", limit.soft, limit.hard));
+        }
+    }
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    if own.trim().parse().is_ok_and(|own: i64| host.oom_score_adj < own) {
+        warnings.push(format!("oom_score_adj {} {LACKS}", host.oom_score_adj));
+    }
+}
+
 /// Defaults, and names of containers made ids.
 pub(super) fn fill(ask: &Ask<'_>, host: &mut HostConfig) -> Result<()> {
     let engine = ask.engine;
@@ -170,10 +191,10 @@ pub(super) fn fill(ask: &Ask<'_>, host: &mut HostConfig) -> Result<()> {
         host.memory_swap = host.memory.saturating_mul(2);
     }
     if host.shm_size == 0 {
-        host.shm_size = engine.shm_size;
+        host.shm_size = engine.live(|now| now.shm_size);
     }
     if host.ipc_mode.is_empty() {
-        host.ipc_mode.clone_from(&engine.default_ipc);
+        host.ipc_mode = engine.live(|now| now.default_ipc.clone());
     }
     let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     if host.cgroupns_mode.is_empty() {
