@@ -11,6 +11,7 @@ pub mod link;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 mod overlay;
 pub mod pidfd;
 pub mod pipe;
