@@ -22,6 +22,7 @@ use wharf_sys::failpoint;
 use crate::blob::{self, BlobWriter, Received};
 use crate::error::{Doing, Result, at};
 use crate::image::{Blob, Image, Layer, Name};
+use crate::lease::Held;
 use crate::paths::sync_dir;
 use crate::{Store, schema};
 
@@ -50,6 +51,7 @@ struct Pending {
     layers: HashMap<String, (PathBuf, u64)>,
     pinned_blobs: HashSet<Digest>,
     pinned_layers: HashSet<String>,
+    lease: Option<Held>,
 }
 
 impl Store {
@@ -58,7 +60,7 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn batch(self: &Arc<Self>) -> Result<Batch> {
-        let dir = self.paths.ingest().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let dir = self.paths.ingest().join(self.number().to_string());
         fs::create_dir(&dir).doing(|| at("create", &dir))?;
         spread(&dir);
         Ok(Batch { store: Arc::clone(self), dir, next: AtomicU64::new(0), pending: Mutex::default() })
@@ -143,9 +145,11 @@ impl Batch {
         };
         // Put back, so that the drop releases them whatever happens below.
         *self.pending() = pinned;
-        let blobs = self.place_blobs(pending.blobs)?;
+        // What takes long is done before others have to wait.
+        pending.blobs.values_mut().try_for_each(Received::sync)?;
         let store = &self.store;
         let _changing = store.change();
+        let blobs = self.place_blobs(pending.blobs)?;
         failpoint::pass("images.blobs");
         let layers = store.place_layers(pending.layers)?;
         failpoint::pass("images.layers");
@@ -163,9 +167,15 @@ impl Batch {
         for (name, target) in &names {
             schema::put(&write, schema::NAMES, name, target)?;
         }
+        if let Some(lease) = &pending.lease {
+            schema::delete(&write, schema::LEASES, &lease.key)?;
+        }
         write.commit()?;
         failpoint::pass("images.recorded");
         let mut state = store.write();
+        if let Some(lease) = &pending.lease {
+            state.leases.remove(&lease.key);
+        }
         state.blobs.extend(blobs);
         state.layers.extend(layers);
         state.images.extend(images.into_iter().map(|image| (image.id, Arc::new(image))));
@@ -178,16 +188,20 @@ impl Batch {
     fn place_blobs(&self, blobs: HashMap<Digest, Received>) -> Result<Vec<(Digest, Blob)>> {
         let mut placed = Vec::with_capacity(blobs.len());
         for (digest, received) in blobs {
-            let (from, size) = (received.path.clone(), received.size);
-            received.sync()?;
+            let (from, size) = (&received.path, received.size);
             let to = self.store.paths.blob(&digest);
-            fs::rename(&from, &to).doing(|| at("rename to", &to))?;
+            fs::rename(from, &to).doing(|| at("rename to", &to))?;
             placed.push((digest, Blob { size }));
         }
         if !placed.is_empty() {
             sync_dir(&self.store.paths.blobs())?;
         }
         Ok(placed)
+    }
+
+    /// Keeps a lease until the batch ends.
+    pub(crate) fn hold(&self, lease: Held) {
+        self.pending().lease = Some(lease);
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -1,18 +1,22 @@
 //! Blobs: immutable bytes in `blobs/sha256/HEX`, verified as they come in.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use wharf_oci::{Digest, Hasher};
 
 use crate::error::{Doing, Error, Result, at};
+use crate::partial::Writing;
 
 /// Bytes written between two requests to start writing them to the disk: the final sync then has little left.
 const FLUSH_EVERY: u64 = 32 << 20;
 
-/// A blob on its way in. Dropped without being kept, its bytes vanish.
+/// How much of an earlier attempt is read at once, bytes.
+const REPLAY: usize = 256 * 1024;
+
+/// A blob on its way in. Dropped without being kept, its bytes vanish, unless it is resumable.
 #[derive(Debug)]
 pub struct BlobWriter {
     file: File,
@@ -21,7 +25,17 @@ pub struct BlobWriter {
     size: u64,
     flushed: u64,
     flusher: Option<JoinHandle<io::Result<()>>>,
-    kept: bool,
+    fate: Fate,
+}
+
+/// What becomes of the bytes when the writer is dropped.
+#[derive(Debug)]
+enum Fate {
+    Vanish,
+    /// They wait for the next attempt.
+    Stay(Writing),
+    /// They belong to someone else.
+    Kept,
 }
 
 /// A blob whose bytes are complete and named by their digest, but not yet on the disk.
@@ -32,6 +46,8 @@ pub(crate) struct Received {
     pub(crate) path: PathBuf,
     file: File,
     flusher: Option<JoinHandle<io::Result<()>>>,
+    /// Held until the file has its name, so that nobody else opens it to go on writing.
+    _writing: Option<Writing>,
 }
 
 impl BlobWriter {
@@ -42,7 +58,52 @@ impl BlobWriter {
             .create_new(true)
             .open(&path)
             .doing(|| at("create", &path))?;
-        Ok(Self { file, path, hasher: Hasher::new(), size: 0, flushed: 0, flusher: None, kept: false })
+        Ok(Self::new(file, path, Fate::Vanish))
+    }
+
+    /// Goes on with what an earlier attempt at a blob of `size` bytes left at `path`.
+    pub(crate) fn resume(path: PathBuf, size: u64, writing: Writing) -> Result<Self> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = open.doing(|| at("open", &path))?;
+        if file.metadata().doing(|| at("read", &path))?.len() > size {
+            file.set_len(0).doing(|| at("truncate", &path))?;
+        }
+        Ok(Self::new(file, path, Fate::Stay(writing)))
+    }
+
+    fn new(file: File, path: PathBuf, fate: Fate) -> Self {
+        Self { file, path, hasher: Hasher::new(), size: 0, flushed: 0, flusher: None, fate }
+    }
+
+    /// Reads what an earlier attempt left, giving it to `each` piece by piece until that declines; returns how much
+    /// there was. To be called before anything is written.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn replay(&mut self, mut each: impl FnMut(Vec<u8>)) -> Result<u64> {
+        loop {
+            let mut piece = Vec::with_capacity(REPLAY);
+            let read = (&self.file).take(REPLAY as u64).read_to_end(&mut piece);
+            read.doing(|| at("read", &self.path))?;
+            if piece.is_empty() {
+                self.flushed = self.size;
+                return Ok(self.size);
+            }
+            self.hasher.update(&piece);
+            self.size += piece.len() as u64;
+            each(piece);
+        }
+    }
+
+    /// Throws away everything so far: what came was wrong.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).doing(|| at("truncate", &self.path))?;
+        self.hasher = Hasher::new();
+        (self.size, self.flushed) = (0, 0);
+        Ok(())
     }
 
     /// Bytes written so far.
@@ -55,11 +116,19 @@ impl BlobWriter {
     pub(crate) fn finish(mut self, expected: Option<&Digest>) -> Result<Received> {
         let digest = std::mem::take(&mut self.hasher).finish();
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            // Wrong bytes are of no use to the next attempt.
+            if let Fate::Stay(_) = self.fate {
+                self.fate = Fate::Vanish;
+            }
             return Err(Error::Mismatch { expected: expected.to_string(), actual: digest.to_string() });
         }
         let file = self.file.try_clone().doing(|| at("duplicate", &self.path))?;
-        self.kept = true;
-        Ok(Received { digest, size: self.size, path: self.path.clone(), file, flusher: self.flusher.take() })
+        let writing = match std::mem::replace(&mut self.fate, Fate::Kept) {
+            Fate::Stay(writing) => Some(writing),
+            _ => None,
+        };
+        let (path, flusher) = (self.path.clone(), self.flusher.take());
+        Ok(Received { digest, size: self.size, path, file, flusher, _writing: writing })
     }
 
     /// Lets the disk start on what is written while more arrives.
@@ -95,8 +164,9 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if !self.kept {
-            // Its directory is swept at the end of the batch as well.
+        let empty = self.size == 0 && self.file.metadata().is_ok_and(|meta| meta.len() == 0);
+        if matches!(self.fate, Fate::Vanish) || matches!(self.fate, Fate::Stay(_)) && empty {
+            // Its directory is swept as well.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -104,7 +174,7 @@ impl Drop for BlobWriter {
 
 impl Received {
     /// Waits until the bytes are on the disk.
-    pub(crate) fn sync(mut self) -> Result<()> {
+    pub(crate) fn sync(&mut self) -> Result<()> {
         if let Some(flusher) = self.flusher.take() {
             joined(flusher).doing(|| at("sync", &self.path))?;
         }

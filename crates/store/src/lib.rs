@@ -6,7 +6,8 @@
 //!
 //! Order on disk (nothing is named before its bytes): a blob's bytes are synced, then renamed into place, then
 //! recorded. Unpacked layers are not synced before they are used: their record carries the boot id until a
-//! background sync is done, and after an unclean boot they are unpacked again from their blobs.
+//! background sync is done, and after an unclean boot they are unpacked again from their blobs. What was cut short is
+//! kept for a day by a lease.
 //!
 //! Invariant: knows no HTTP and no container; a container is an id here.
 
@@ -16,8 +17,10 @@ mod blob;
 mod documents;
 mod error;
 mod image;
+mod lease;
 mod names;
 mod open;
+mod partial;
 mod paths;
 mod reclaim;
 mod schema;
@@ -28,7 +31,7 @@ mod trash;
 mod unpack;
 mod usage;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::Database;
@@ -43,6 +46,7 @@ pub use snapshot::Driver;
 pub use unpack::EarlyLayer;
 pub use usage::{DiskUsage, Usage};
 
+use partial::Writers;
 use paths::Paths;
 use snapshot::Snapshotter;
 use state::State;
@@ -58,6 +62,7 @@ pub struct Store {
     /// Held while files and records change together: by a batch's commit, by reclaim, by an unpack.
     changing: Mutex<()>,
     trash: Trash,
+    writers: Writers,
     /// This boot, as the kernel names it.
     boot: String,
     next: AtomicU64,
@@ -68,6 +73,11 @@ impl Store {
     #[must_use]
     pub const fn driver(&self) -> Driver {
         self.driver
+    }
+
+    /// A number that this process gives once.
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     fn snapshotter(&self) -> &'static dyn Snapshotter {

@@ -10,6 +10,7 @@ use crate::error::{Doing, Result, at};
 use crate::paths::Paths;
 use crate::snapshot::{self, Driver};
 use crate::state::State;
+use crate::partial::Writers;
 use crate::trash::Trash;
 use crate::{Store, schema};
 
@@ -39,9 +40,14 @@ impl Store {
             state: RwLock::new(state),
             changing: Mutex::new(()),
             trash,
+            writers: Writers::default(),
             boot,
             next: AtomicU64::new(0),
         });
+        // Blobs and layers that arrived for a request which never ended, once its day is over.
+        store.expire()?;
+        store.sweep_partials()?;
+        store.collect()?;
         store.sync_in_background();
         Ok(store)
     }

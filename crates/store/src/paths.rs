@@ -17,7 +17,15 @@ impl Paths {
     /// Makes the directories that are missing.
     pub(crate) fn create(root: &Path) -> Result<Self> {
         let paths = Self { root: root.to_owned() };
-        for dir in [paths.blobs(), paths.layers(), paths.actives(), paths.trash(), paths.ingest()] {
+        let all = [
+            paths.blobs(),
+            paths.partials(),
+            paths.layers(),
+            paths.actives(),
+            paths.trash(),
+            paths.ingest(),
+        ];
+        for dir in all {
             fs::create_dir_all(&dir).doing(|| at("create", &dir))?;
         }
         Ok(paths)
@@ -37,6 +45,15 @@ impl Paths {
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
+    }
+
+    /// Blobs that did not arrive whole.
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.hex())
     }
 
     /// Unpacked layers (overlay) or trees (vfs), one directory each.

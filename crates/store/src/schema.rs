@@ -7,6 +7,7 @@
 //! ├── layers    diff id → Layer          where the layer is unpacked, and from which blob it can be again
 //! ├── images    config digest → Image    manifest, layers and blobs that the image keeps alive
 //! ├── names     reference → Name         tags and repository digests
+//! ├── leases    BOOT/REQUEST → Lease     what a request under way, or cut short today, keeps
 //! └── KIND      key → bytes              documents of other parts (volumes, …), see [`crate::Documents`]
 //! ```
 //!
@@ -33,6 +34,7 @@ pub(crate) const BLOBS: Table = TableDefinition::new("blobs");
 pub(crate) const LAYERS: Table = TableDefinition::new("layers");
 pub(crate) const IMAGES: Table = TableDefinition::new("images");
 pub(crate) const NAMES: Table = TableDefinition::new("names");
+pub(crate) const LEASES: Table = TableDefinition::new("leases");
 
 /// Opens the database, making or migrating it as needed.
 pub(crate) fn open(path: &Path) -> Result<Database> {
@@ -75,7 +77,12 @@ fn migrate(database: &Database, from: Option<u64>) -> Result<()> {
 pub(crate) fn load<T: DeserializeOwned>(database: &Database, table: Table) -> Result<Vec<(String, T)>> {
     let read = database.begin_read()?;
     let mut all = Vec::new();
-    for item in read.open_table(table)?.iter()? {
+    let records = match read.open_table(table) {
+        // A table that came with a later version.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(all),
+        other => other?,
+    };
+    for item in records.iter()? {
         let (key, value) = item?;
         let record = serde_json::from_slice(value.value()).map_err(|error| Error::Record {
             key: format!("{table} {}", key.value()),

@@ -8,6 +8,7 @@ use wharf_oci::Digest;
 
 use crate::error::{Error, Result};
 use crate::image::{Blob, Image, Layer, Name};
+use crate::lease::Lease;
 use crate::schema;
 use crate::snapshot::Snapshotter;
 
@@ -18,6 +19,9 @@ pub(crate) struct State {
     pub(crate) layers: HashMap<String, Layer>,
     pub(crate) images: HashMap<Digest, Arc<Image>>,
     pub(crate) names: BTreeMap<String, Name>,
+    pub(crate) leases: BTreeMap<String, Lease>,
+    /// The leases that a request of this process holds.
+    pub(crate) held: HashSet<String>,
     /// Containers' snapshots: id to the image below, none for an empty root.
     pub(crate) actives: HashMap<String, Option<Digest>>,
     /// What batches under way rely on: blobs by digest, layers by key, with the number of holders.
@@ -44,6 +48,7 @@ impl State {
         }
         state.layers = schema::load(database, schema::LAYERS)?.into_iter().collect();
         state.names = schema::load(database, schema::NAMES)?.into_iter().collect();
+        state.leases = schema::load(database, schema::LEASES)?.into_iter().collect();
         Ok(state)
     }
 
@@ -57,12 +62,17 @@ impl State {
         self.actives.values().any(|image| image.as_ref() == Some(id))
     }
 
-    /// Reachability: images keep blobs and layers, containers keep removed images, batches keep what they pin.
+    /// Reachability: images and leases keep blobs and layers, containers keep removed images, batches keep what they
+    /// pin.
     pub(crate) fn garbage(&self, snapshotter: &dyn Snapshotter) -> Garbage {
         let used: HashSet<Digest> = self.actives.values().flatten().copied().collect();
         let mut garbage = Garbage::default();
         let mut blobs: HashSet<Digest> = self.pinned_blobs.keys().copied().collect();
         let mut layers: HashSet<String> = self.pinned_layers.keys().cloned().collect();
+        for lease in self.leases.values() {
+            blobs.extend(lease.blobs.iter().copied());
+            layers.extend(lease.layers.iter().cloned());
+        }
         for image in self.images.values() {
             if image.removed && !used.contains(&image.id) {
                 garbage.images.push(image.id);
