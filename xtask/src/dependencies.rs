@@ -19,6 +19,7 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("supervisor", &["shim", "runtime", "sys", "oci"]),
     ("network", &["sys"]),
     ("distribution", &["oci"]),
+    ("build", &["store", "layer", "sys", "oci"]),
     ("engine", &["store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
     ("daemon", &["engine", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
     ("cli", &["distribution", "api", "oci"]),
