@@ -40,6 +40,8 @@ pub enum Error {
         url: String,
         /// Code and reason, `404 Not Found`.
         status: String,
+        /// The code alone.
+        code: u16,
     },
     /// The blob to be sent could not be read here.
     #[error("read blob {digest}: {source}")]
@@ -295,6 +297,7 @@ impl Error {
             Self::Refused(refusal) => refusal.kind(),
             Self::NotPullable { .. } => Kind::NotFound,
             Self::Content(_) => Kind::Hostile,
+            Self::Login { code: 401, .. } => Kind::Unauthorized,
             Self::Login { .. } => Kind::Unavailable,
             Self::Source { .. } | Self::Setting(_) => Kind::Local,
         }

@@ -6,19 +6,37 @@
 //!
 //! ```text
 //! Repository ── resolve, manifest, blob, push_blob, …    what the spec calls endpoints
-//!     └ session     authorised requests, mirrors and fallbacks, attempts
-//!         └ exchange     one request: redirects, timeouts
-//!             └ pool ── connect ── resolve, proxy, tls     one connection
+//!     └ session     which server, with what authorization, how often
+//!         └ transport/exchange     one request: redirects, timeouts
+//!             └ transport/pool ── connect ── resolve, proxy, tls     one connection
 //! ```
 
+mod attempts;
+mod blob;
+pub mod challenge;
+mod client;
 mod config;
 mod credentials;
+mod document;
+mod endpoint;
 mod error;
+pub mod link;
+mod lists;
+mod login;
+mod manifest;
+mod refusal;
 mod repository;
+mod session;
+mod token;
+mod transport;
+mod upload;
 
+pub use blob::{BlobEvent, BlobStream};
+pub use client::Client;
 pub use config::{Config, NameFiles, Patience, Proxies};
 pub use credentials::Credentials;
+pub use document::{Document, INDEX_LIMIT, LAYER_LIMIT, MANIFEST_LIMIT, Manifests};
 pub use error::{ContentError, Error, ErrorCode, Kind, Refusal, TransportError};
-pub use repository::{
-    BlobEvent, BlobStream, Client, Document, Login, Manifests, Pushed, Repository, Source, Target, Upload,
-};
+pub use login::Login;
+pub use repository::{Repository, Target};
+pub use upload::{Pushed, Source, Upload};
