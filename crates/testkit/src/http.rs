@@ -70,7 +70,7 @@ pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -
     })
 }
 
-fn parse(raw: &[u8]) -> Option<Reply> {
+pub(crate) fn parse(raw: &[u8]) -> Option<Reply> {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&raw[..end]).ok()?;
     let mut lines = head.split("\r\n");

@@ -27,6 +27,7 @@ mod ports;
 mod prune;
 mod ps;
 mod pull;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -149,6 +150,8 @@ commands! {
         Pull(pull::Pull),
         /// Upload an image to a registry
         Push(absent::Push),
+        /// Serve images to other machines
+        Registry(Group<registry::RegistryCommand>),
         /// Rename a container
         Rename(rename::Rename),
         /// Restart one or more containers
@@ -348,6 +351,7 @@ groups!(
     SystemCommand,
     context::ContextCommand,
     network::NetworkCommand,
+    registry::RegistryCommand,
     volume::VolumeCommand
 );
 use commands;
