@@ -3,5 +3,7 @@
 //! Knows no container, no HTTP and no gRPC: what it needs of the outside comes through small traits.
 
 pub mod dockerfile;
+pub mod graph;
 pub mod ignore;
+pub mod plan;
 pub mod words;

@@ -13,11 +13,12 @@ mod lint;
 mod stage;
 
 pub use directive::Directives;
+pub(crate) use error::nearest;
 pub use error::{Excerpt, Lines, ParseError, Refusal};
 pub use heredoc::Heredoc;
 pub use instruction::{
     AddOptions, Argument, Command, Copy, Healthcheck, InlineFile, Instruction, MountKind, MountSpec,
-    NetworkMode, Pair, Run, Security, Sharing, parse as parse_instruction,
+    NetworkMode, Pair, Run, Security, Sharing,
 };
 pub use lint::{CheckOptions, Rule, Warning};
 pub use stage::{Dockerfile, Located, Stage};

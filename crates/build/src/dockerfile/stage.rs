@@ -81,6 +81,20 @@ impl Dockerfile {
         Ok(Self { directives, arguments, stages, warnings })
     }
 
+    /// Reads one instruction with its here-documents, as an `ONBUILD` of a base image has it.
+    ///
+    /// # Errors
+    /// The mistake in it.
+    pub fn parse_trigger(text: &str, escape: char) -> Result<Instruction, ParseError> {
+        let mut reader = Reader::new(text, escape);
+        let Some(mut line) = reader.next()? else {
+            return Err(ParseError::at(Lines::one(1), "empty trigger"));
+        };
+        let heredocs =
+            if instruction::takes_heredocs(&line.text) { reader.heredocs(&mut line)? } else { Vec::new() };
+        instruction::parse(&line.text, heredocs, escape).map_err(|refusal| refusal.at(line.lines))
+    }
+
     /// The stage of this name, or number; the last one of a name counts.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<usize> {

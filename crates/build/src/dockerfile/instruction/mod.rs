@@ -122,7 +122,7 @@ pub(super) fn takes_heredocs(line: &str) -> bool {
 ///
 /// # Errors
 /// Why it is none.
-pub fn parse(line: &str, heredocs: Vec<Heredoc>, escape: char) -> Result<Instruction, Refusal> {
+pub(super) fn parse(line: &str, heredocs: Vec<Heredoc>, escape: char) -> Result<Instruction, Refusal> {
     let (word, rest) = first_word(line);
     let name = word.to_ascii_uppercase();
     let Some(name) = NAMES.into_iter().find(|known| *known == name) else {

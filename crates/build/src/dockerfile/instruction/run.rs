@@ -72,8 +72,6 @@ mod tests {
         let Instruction::Run(run) = parse(line, Vec::new(), '\\').unwrap() else { panic!("no run") };
         assert_eq!((run.network, run.security, run.mounts.len()), (NetworkMode::None, Security::Insecure, 1));
         assert_eq!(run.command, Command::Shell("make".to_owned()));
-        assert!(
-            parse("RUN --network=x a", Vec::new(), '\\').is_err()
-        );
+        assert!(parse("RUN --network=x a", Vec::new(), '\\').is_err());
     }
 }
