@@ -23,6 +23,9 @@ pub(crate) async fn run(arguments: &[String], engine: &Engine, level: &Level) {
 async fn apply(settings: &Settings, engine: &Engine, level: &Level) {
     level.set(&settings.log_level);
     engine.config.reload(&settings.engine);
+    if let Err(error) = engine.registries.configure(&settings.engine) {
+        tracing::error!("reload: {error}");
+    }
     tracing::info!("configuration read again; log level {}", settings.log_level);
     let info = match engine.system.info().await {
         Ok(info) => info,
@@ -44,6 +47,9 @@ fn told(settings: &Settings, name: String) -> BTreeMap<String, String> {
         ("insecure-registries", list(&engine.insecure_registries)),
         ("labels", list(&engine.labels)),
         ("log-level", settings.log_level.clone()),
+        ("max-concurrent-downloads", engine.registry.downloads.to_string()),
+        ("max-concurrent-uploads", engine.registry.uploads.to_string()),
+        ("max-download-attempts", engine.registry.attempts.to_string()),
         ("name", name),
         ("registry-mirrors", list(&engine.registry_mirrors)),
         ("runtimes", runtimes.join(" ")),

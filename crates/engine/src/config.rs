@@ -6,6 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use wharf_shim::protocol::ForeignRuntime;
 
+use crate::registry::RegistrySettings;
+
 /// All settings of one engine; filled by the daemon from flags and `daemon.json`.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -57,6 +59,8 @@ pub struct EngineConfig {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// What else can be set about registries.
+    pub registry: RegistrySettings,
     /// Whether the daemon logs at debug level, shown by `info`.
     pub debug: bool,
     /// What a reload has changed since.
@@ -113,6 +117,7 @@ impl Default for EngineConfig {
             default_runtime: "runc".to_owned(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registry: RegistrySettings::default(),
             debug: false,
             reloaded: Reloaded::default(),
         }
@@ -136,6 +141,7 @@ impl EngineConfig {
         now.default_runtime.clone_from(&new.default_runtime);
         now.insecure_registries.clone_from(&new.insecure_registries);
         now.registry_mirrors.clone_from(&new.registry_mirrors);
+        now.registry.clone_from(&new.registry);
         now.default_ipc.clone_from(&new.default_ipc);
         (now.shm_size, now.debug) = (new.shm_size, new.debug);
         *self.reloaded.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(now));

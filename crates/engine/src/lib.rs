@@ -15,6 +15,7 @@ pub mod network;
 mod open;
 pub mod pools;
 mod recover;
+pub mod registry;
 mod state_log;
 pub mod system;
 pub mod volume;

@@ -20,6 +20,7 @@ use crate::image::{Images, User};
 use crate::network::Networks;
 use crate::pools::{Class, Pools};
 use crate::recover;
+use crate::registry::Registries;
 use crate::state_log::StateLog;
 use crate::system::System;
 use crate::volume::Volumes;
@@ -31,6 +32,7 @@ pub struct Engine {
     pub pools: Pools,
     pub containers: Arc<Containers>,
     pub images: Arc<Images>,
+    pub registries: Arc<Registries>,
     pub volumes: Arc<Volumes>,
     pub networks: Arc<Networks>,
     pub execs: Arc<Execs>,
@@ -48,7 +50,8 @@ impl Engine {
         wharf_sys::pidfd::become_subreaper().map_err(|error| Error::io("become subreaper", &error))?;
         let opened = pools.run(Class::Lifecycle, move || Disk::open(&settings)).await?;
         let Disk { store, events, volumes, log, replay, executable } = opened;
-        let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone()));
+        let registries = Arc::new(Registries::new(&config)?);
+        let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone(), registries.clone()));
         let networks = Arc::new(Networks::open(&config.instance, &config.data_root));
         let containers = Containers::new(Parts {
             config: config.clone(),
@@ -68,7 +71,18 @@ impl Engine {
         logs::forward::watch(&containers);
         recover::recover(&containers, replay).await?;
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
-        Ok(Arc::new(Self { config, pools, containers, images, volumes, networks, execs, events, system }))
+        Ok(Arc::new(Self {
+            config,
+            pools,
+            containers,
+            images,
+            registries,
+            volumes,
+            networks,
+            execs,
+            events,
+            system,
+        }))
     }
 
     /// Writes what was not written yet. Containers run on; an engine that is not closed loses no more than the

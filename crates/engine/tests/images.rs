@@ -8,7 +8,8 @@ use wharf_engine::error::ErrorKind;
 use wharf_engine::events::Events;
 use wharf_engine::image::{Images, ImportOptions, ListOptions, User};
 use wharf_engine::pools::Pools;
-use wharf_engine::{ByteStream, Progress};
+use wharf_engine::registry::Registries;
+use wharf_engine::{ByteStream, EngineConfig, Progress};
 use wharf_layer::tar::{Entry, Kind, Writer};
 use wharf_layer::{Compression, compressor};
 use wharf_oci::{DiffId, Digest, History, ImageConfig, Reference};
@@ -26,7 +27,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), None).unwrap();
         let events = Arc::new(Events::open(dir.path()).unwrap());
-        let images = Arc::new(Images::new(store.clone(), events, Pools::default()));
+        let images = Arc::new(Images::new(
+            store.clone(),
+            events,
+            Pools::default(),
+            Arc::new(Registries::new(&EngineConfig::default()).unwrap()),
+        ));
         let users = Arc::new(Mutex::new(Vec::new()));
         let of = users.clone();
         images.set_users(move || of.lock().unwrap().clone());

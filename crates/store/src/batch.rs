@@ -137,6 +137,21 @@ impl Batch {
     /// # Errors
     /// When the disk fails; what was renamed but not recorded is swept at the next start.
     pub fn commit(self, images: Vec<Image>, names: Vec<(Reference, Digest)>) -> Result<()> {
+        self.commit_with(|store| merge(store, images, names))
+    }
+
+    /// Like [`Self::commit`], for an image that was made here and is made again with other blobs for the same layers:
+    /// its names follow, and the old blobs are freed where nothing else has them.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn replace(self, image: Image) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        self.commit_with(|store| renamed(store, image))?;
+        store.collect()
+    }
+
+    fn commit_with(self, records: impl FnOnce(&Store) -> (Vec<Image>, Vec<(String, Name)>)) -> Result<()> {
         let mut pending = std::mem::take(&mut *self.pending());
         let pinned = Pending {
             pinned_blobs: std::mem::take(&mut pending.pinned_blobs),
@@ -153,7 +168,8 @@ impl Batch {
         failpoint::pass("images.blobs");
         let layers = store.place_layers(pending.layers)?;
         failpoint::pass("images.layers");
-        let (images, names) = merge(store, images, names);
+        let (images, names) = records(store);
+        let complete = !images.is_empty();
         let write = store.database.begin_write()?;
         for (digest, blob) in &blobs {
             schema::put(&write, schema::BLOBS, &digest.to_string(), blob)?;
@@ -181,7 +197,10 @@ impl Batch {
         state.images.extend(images.into_iter().map(|image| (image.id, Arc::new(image))));
         state.names.extend(names);
         drop(state);
-        store.sync_in_background();
+        // Layers on their own are part of something that has not ended.
+        if complete {
+            store.sync_in_background();
+        }
         Ok(())
     }
 
@@ -197,6 +216,17 @@ impl Batch {
             sync_dir(&self.store.paths.blobs())?;
         }
         Ok(placed)
+    }
+
+    /// Ends the lease: what was to come is worth nothing to another attempt.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn give_up(self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let lease = self.pending().lease.take();
+        drop(self);
+        lease.map_or(Ok(()), |lease| store.end_lease(lease))
     }
 
     /// Keeps a lease until the batch ends.
@@ -288,7 +318,7 @@ impl Store {
         layers: HashMap<String, (PathBuf, u64)>,
     ) -> Result<Vec<(String, Layer)>> {
         let mut placed = Vec::with_capacity(layers.len());
-        for (key, (from, _)) in layers {
+        for (key, (from, size)) in layers {
             if self.read().layers.contains_key(&key) {
                 continue;
             }
@@ -296,7 +326,7 @@ impl Store {
             // Nothing recorded stands there: at most what a failed commit left.
             self.trash.take(&to)?;
             fs::rename(&from, &to).doing(|| at("rename to", &to))?;
-            placed.push((key, Layer { unsynced: Some(self.boot.clone()) }));
+            placed.push((key, Layer { unsynced: Some(self.boot.clone()), size, disk: None }));
         }
         Ok(placed)
     }
@@ -318,6 +348,18 @@ fn release<K: std::hash::Hash + Eq>(pins: &mut HashMap<K, usize>, key: &K) {
             pins.remove(key);
         }
     }
+}
+
+/// A made image with its names, as they are when it is made again.
+fn renamed(store: &Store, image: Image) -> (Vec<Image>, Vec<(String, Name)>) {
+    let state = store.read();
+    let Some(known) = state.images.get(&image.id) else { return (Vec::new(), Vec::new()) };
+    let old = known.target.digest;
+    let named = state.names.iter().filter(|(_, name)| name.image == image.id && name.target == old);
+    let target = Name { image: image.id, target: image.target.digest };
+    let names = named.map(|(name, _)| (name.clone(), target)).collect();
+    let (parent, tagged) = (known.parent, known.tagged.clone());
+    (vec![Image { parent, tagged, removed: known.removed, ..image }], names)
 }
 
 /// What an image known already gains from being brought in again: another manifest's blobs, a new life after removal.

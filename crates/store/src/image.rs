@@ -34,6 +34,9 @@ pub struct Image {
     /// Labels, from the config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Its manifest was made here, so that it may be made again with other blobs for the same layers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
     /// Removed by a user while a container still stands on it: no longer listed, kept until the last one goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
@@ -93,4 +96,10 @@ pub(crate) struct Layer {
     /// The boot in which it was unpacked, until it is synced: after another boot it cannot be trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unsynced: Option<String>,
+    /// Bytes of its files, as its tar counts them.
+    #[serde(default)]
+    pub(crate) size: u64,
+    /// What it takes on the disk, once somebody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<u64>,
 }

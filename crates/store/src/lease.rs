@@ -91,6 +91,13 @@ impl Store {
         self.end_leases(|_| true)
     }
 
+    /// Ends a lease that its holder gives up.
+    pub(crate) fn end_lease(&self, lease: Held) -> Result<()> {
+        let key = lease.key.clone();
+        drop(lease);
+        self.remove_leases(&[key]).map(drop)
+    }
+
     fn end_leases(&self, over: impl Fn(&Lease) -> bool) -> Result<u64> {
         let ended: Vec<String> = {
             let state = self.read();
@@ -100,10 +107,14 @@ impl Store {
         if ended.is_empty() {
             return Ok(0);
         }
+        self.remove_leases(&ended)
+    }
+
+    fn remove_leases(&self, ended: &[String]) -> Result<u64> {
         {
             let _changing = self.change();
             let write = self.database.begin_write()?;
-            for key in &ended {
+            for key in ended {
                 schema::delete(&write, schema::LEASES, key)?;
             }
             write.commit()?;

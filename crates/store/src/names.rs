@@ -89,6 +89,21 @@ impl Store {
         Ok(())
     }
 
+    /// Gives an image a name for `target`, a manifest or index that it came as or was pushed as.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], or when the disk fails.
+    pub fn name_target(&self, name: &Reference, id: &Digest, target: &Digest) -> Result<()> {
+        let _changing = self.change();
+        self.image(id).ok_or(Error::NoImage(*id))?;
+        let record = Name { image: *id, target: *target };
+        let write = self.database.begin_write()?;
+        schema::put(&write, schema::NAMES, &name.to_string(), &record)?;
+        write.commit()?;
+        self.write().names.insert(name.to_string(), record);
+        Ok(())
+    }
+
     /// Takes names away; the images stay.
     ///
     /// # Errors

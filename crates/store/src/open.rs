@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::error::{Doing, Result, at};
+use crate::partial::Writers;
 use crate::paths::Paths;
 use crate::snapshot::{self, Driver};
 use crate::state::State;
-use crate::partial::Writers;
 use crate::trash::Trash;
 use crate::{Store, schema};
 

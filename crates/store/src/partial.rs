@@ -60,7 +60,10 @@ impl Batch {
 
 impl Store {
     /// Frees the partial blobs that no lease names and nobody writes. Returns their bytes.
-    pub(crate) fn sweep_partials(&self) -> Result<u64> {
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sweep_partials(&self) -> Result<u64> {
         let named: HashSet<Digest> =
             self.read().leases.values().flat_map(|lease| lease.blobs.iter().copied()).collect();
         let dir = self.paths.partials();

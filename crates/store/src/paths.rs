@@ -17,14 +17,8 @@ impl Paths {
     /// Makes the directories that are missing.
     pub(crate) fn create(root: &Path) -> Result<Self> {
         let paths = Self { root: root.to_owned() };
-        let all = [
-            paths.blobs(),
-            paths.partials(),
-            paths.layers(),
-            paths.actives(),
-            paths.trash(),
-            paths.ingest(),
-        ];
+        let all =
+            [paths.blobs(), paths.partials(), paths.layers(), paths.actives(), paths.trash(), paths.ingest()];
         for dir in all {
             fs::create_dir_all(&dir).doing(|| at("create", &dir))?;
         }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Doing, Result, at};
-use crate::image::Layer;
 use crate::{Store, schema};
 
 impl Store {
@@ -50,7 +49,7 @@ impl Store {
         let mut state = self.write();
         for key in layers {
             if let Some(layer) = state.layers.get_mut(&key) {
-                *layer = Layer { unsynced: None };
+                layer.unsynced = None;
                 schema::put(&write, schema::LAYERS, &key, layer)?;
             }
         }

@@ -72,7 +72,7 @@ impl Batch {
                 continue;
             }
             if self.pin_layer(&keys[depth]) {
-                sizes.push(store.layer_size(&layer.diff_id));
+                sizes.push(store.layer_size(&keys[depth], &layer.diff_id));
                 continue;
             }
             let below = if depth == 0 { store.paths.base() } else { self.layer_dir(&keys[depth - 1]) };
@@ -83,6 +83,26 @@ impl Batch {
             sizes.push(Some(summary.size));
         }
         Ok(sizes)
+    }
+
+    /// Reads a layer that is unpacked already, compressed in whatever way, for its diff id alone.
+    ///
+    /// # Errors
+    /// When the stream cannot be read or decompressed.
+    pub fn diff_id(&self, input: impl Read + Send) -> Result<DiffId> {
+        let (_, mut plain) = wharf_layer::decompressor(input)?;
+        let mut hasher = wharf_oci::Hasher::new();
+        let (mut buffer, mut left) = (vec![0; READ], self.store().options().limits.bytes);
+        loop {
+            let count = plain.read(&mut buffer).map_err(wharf_layer::Error::Stream)?;
+            left = left.checked_sub(count as u64).ok_or_else(|| {
+                wharf_layer::Error::Stream(std::io::Error::from(std::io::ErrorKind::QuotaExceeded))
+            })?;
+            match count {
+                0 => return Ok(DiffId(hasher.finish())),
+                _ => hasher.update(&buffer[..count]),
+            }
+        }
     }
 
     fn early(&self) -> Result<EarlyLayer<'_>> {
@@ -180,9 +200,13 @@ impl Store {
         (1..=chain.len()).map(|depth| snapshotter.key(&chain[..depth])).collect()
     }
 
-    /// What a layer in some image takes unpacked.
-    fn layer_size(&self, diff_id: &DiffId) -> Option<u64> {
+    /// What a layer takes unpacked.
+    fn layer_size(&self, key: &str, diff_id: &DiffId) -> Option<u64> {
         let state = self.read();
+        if let Some(layer) = state.layers.get(key).filter(|layer| layer.size > 0) {
+            return Some(layer.size);
+        }
+        // Records of earlier versions do not say.
         let mut layers = state.images.values().flat_map(|image| &image.layers);
         layers.find(|layer| layer.diff_id == *diff_id).map(|layer| layer.size)
     }

@@ -55,6 +55,7 @@ fn draft(batch: &Batch, layers: &[Vec<u8>]) -> wharf_store::Result<Image> {
         created: None,
         platform: Platform::host(),
         labels: Default::default(),
+        made: false,
         removed: false,
     })
 }

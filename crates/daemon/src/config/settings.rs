@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use wharf_api::ApiVersion;
 use wharf_engine::EngineConfig;
 use wharf_engine::config::{OWN_RUNTIMES, Runtime};
+use wharf_engine::registry::RegistrySettings;
 
 use super::file;
 use super::flags::{self, Parsed};
@@ -237,7 +238,38 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
         default_runtime: default_runtime(values, &default.default_runtime)?,
         insecure_registries: values.list("insecure-registry"),
         registry_mirrors: values.list("registry-mirror"),
+        registry: registry(values)?,
         debug: values.truth("debug"),
+        ..default
+    })
+}
+
+/// Docker's keys about registries; proxies also from the environment, as dockerd reads it.
+fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
+    let default = RegistrySettings::default();
+    let number = |name: &str, default: usize| match values.number(name) {
+        None => Ok(default),
+        Some(number) => usize::try_from(number)
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or_else(|| SettingsError(format!("invalid {name}: {number}"))),
+    };
+    let file = values.map("proxies");
+    let proxy = |name: &str| {
+        let variable = |name: String| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let given = values.text(name).map(str::to_owned).or_else(|| file.get(name).cloned());
+        let upper = name.to_uppercase().replace('-', "_");
+        let lower = upper.to_lowercase();
+        given.or_else(|| variable(upper)).or_else(|| variable(lower)).unwrap_or_default()
+    };
+    let attempts = number("max-download-attempts", default.attempts as usize)?;
+    Ok(RegistrySettings {
+        http_proxy: proxy("http-proxy"),
+        https_proxy: proxy("https-proxy"),
+        no_proxy: proxy("no-proxy"),
+        downloads: number("max-concurrent-downloads", default.downloads)?,
+        uploads: number("max-concurrent-uploads", default.uploads)?,
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         ..default
     })
 }
@@ -307,6 +339,10 @@ struct Reader(Values);
 impl Reader {
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        self.0.get(name)?.as_i64()
     }
 
     fn truth(&self, name: &str) -> bool {

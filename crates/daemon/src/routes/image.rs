@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use wharf_api::shape::Document;
-use wharf_engine::image::{ImportOptions, ListOptions};
+use wharf_engine::image::{ImportOptions, ListOptions, PullOptions, PushOptions};
 use wharf_engine::{Error, Result};
 use wharf_oci::Platform;
 
@@ -83,28 +83,14 @@ pub(crate) async fn save_many(call: Call) -> Result<Answer> {
 pub(crate) async fn create(call: Call) -> Result<Answer> {
     let query = &call.query;
     if !query.get("fromImage").is_empty() {
-        let name = match query.get("tag") {
-            "" => query.get("fromImage").to_owned(),
-            tag => format!("{}:{tag}", query.get("fromImage")),
-        };
-        if !call.engine().images.is_embedded(&name) {
-            return Err(not_available("pull"));
-        }
-        let progress = call.engine().images.pull_embedded().await?;
-        return answer::checked_stream(JSON, progress).await;
+        return pull(call).await;
     }
     match query.get("fromSrc") {
         "-" => {}
         "" => return Err(Error::invalid("neither fromImage nor fromSrc is given")),
         _ => return Err(not_available("import from a URL")),
     }
-    let platform = match query.get("platform") {
-        "" => None,
-        text => Some(
-            text.parse()
-                .map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string()))?,
-        ),
-    };
+    let platform = platform_text(&call)?;
     let options = ImportOptions {
         repository: query.get("repo").to_owned(),
         tag: query.get("tag").to_owned(),
@@ -117,16 +103,47 @@ pub(crate) async fn create(call: Call) -> Result<Answer> {
     answer::checked_stream(JSON, progress).await
 }
 
-pub(crate) async fn push(_call: Call) -> Result<Answer> {
-    Err(not_available("push"))
+async fn pull(call: Call) -> Result<Answer> {
+    let (name, tag) = (call.query.get("fromImage"), call.query.get("tag"));
+    let images = &call.engine().images;
+    let whole = if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") };
+    if images.is_embedded(&whole) {
+        return answer::checked_stream(JSON, images.pull_embedded().await?).await;
+    }
+    let options = PullOptions::parse(name, tag, platform_text(&call)?, call.credentials())?;
+    answer::checked_stream(JSON, images.pull(options).await?).await
 }
 
-pub(crate) async fn search(_call: Call) -> Result<Answer> {
-    Err(not_available("search"))
+pub(crate) async fn push(call: Call) -> Result<Answer> {
+    let platform = platform_since(&call, 46)?;
+    let options = PushOptions::parse(call.id(), call.query.get("tag"), platform, call.credentials())?;
+    answer::checked_stream(JSON, call.engine().images.push(options).await?).await
 }
 
-pub(crate) async fn distribution(_call: Call) -> Result<Answer> {
-    Err(not_available("asking a registry"))
+pub(crate) async fn search(call: Call) -> Result<Answer> {
+    if call.query.get("term").is_empty() {
+        return Err(Error::invalid("no search term given"));
+    }
+    Err(Error::not_implemented(
+        "there is no index to search: Wharf asks none by itself, and the setting that would name one, search-index, \
+         is not available in this version",
+    ))
+}
+
+pub(crate) async fn distribution(call: Call) -> Result<Answer> {
+    answer::json(&call.engine().images.distribution(call.id(), call.credentials()).await?)
+}
+
+/// A platform as text, `linux/arm64`.
+fn platform_text(call: &Call) -> Result<Option<Platform>> {
+    match call.query.get("platform") {
+        "" => Ok(None),
+        _ if !call.version.at_least(32) => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: wharf_oci::platform::PlatformError| Error::invalid(error.to_string())),
+    }
 }
 
 /// A platform as JSON, which queries carry from `minor` on.

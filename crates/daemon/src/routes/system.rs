@@ -3,14 +3,14 @@
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
 use wharf_api::shape::Document;
-use wharf_api::{EventActor, EventMessage};
+use wharf_api::{AuthConfig, AuthResponse, EventActor, EventMessage};
 use wharf_engine::events::{Event, Kind, parse_timestamp};
 use wharf_engine::system::Part;
 use wharf_engine::{ByteStream, Error, Result};
 
 use crate::http::answer::{self, Answer, JSON};
 use crate::http::call::Call;
-use crate::routes::absent::not_available;
+use crate::http::registry_auth;
 use crate::routes::container::line;
 
 /// Keys that filters of events know.
@@ -65,8 +65,12 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Answer> {
     answer::shaped(Document::DiskUsage, &usage, call.version)
 }
 
-pub(crate) async fn auth(_call: Call) -> Result<Answer> {
-    Err(not_available("login"))
+/// Tries credentials at their registry.
+pub(crate) async fn auth(mut call: Call) -> Result<Answer> {
+    let given: AuthConfig = call.json().await?;
+    let login = call.engine().registries.login(&given.serveraddress, &registry_auth::of(&given)).await?;
+    let status = "Login Succeeded".to_owned();
+    answer::json(&AuthResponse { identity_token: login.identity_token, status })
 }
 
 pub(crate) async fn events(call: Call) -> Result<Answer> {

@@ -81,6 +81,7 @@ pub(super) fn finish(batch: &Batch, draft: Draft) -> Result<Image> {
     let manifest = put_manifest(batch, config_descriptor.clone(), &layers)?;
     Ok(Image {
         parent,
+        made: true,
         ..assemble(&config, &config_descriptor, manifest.clone(), manifest, layers, Vec::new())
     })
 }
@@ -135,6 +136,7 @@ pub(super) fn assemble(
         created: config.created.clone(),
         platform: config.platform(),
         labels: config.config.labels.clone(),
+        made: false,
         removed: false,
     }
 }

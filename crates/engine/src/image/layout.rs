@@ -106,7 +106,9 @@ impl Layout<'_> {
             ),
             None => {
                 let manifest = put_manifest(self.batch, config_descriptor.clone(), &layers)?;
-                assemble(&config, &config_descriptor, manifest.clone(), manifest, layers, Vec::new())
+                let image =
+                    assemble(&config, &config_descriptor, manifest.clone(), manifest, layers, Vec::new());
+                Image { made: true, ..image }
             }
         };
         Ok(Found { image, names })

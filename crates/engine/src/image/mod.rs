@@ -17,6 +17,9 @@ mod list;
 mod load;
 mod progress;
 mod prune;
+mod pull;
+mod push;
+mod registry;
 mod remove;
 mod resolve;
 mod save;
@@ -27,18 +30,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use wharf_oci::{Digest, ImageConfig};
+use wharf_oci::{Digest, ImageConfig, Reference};
 use wharf_store::{Image, Store};
 
 use crate::error::{Error, Result};
 use crate::events::{Events, Kind};
 use crate::pools::{Class, Pools};
+use crate::registry::Registries;
 
 pub use change::apply as apply_changes;
 pub use compose::NewLayer;
 pub use import::ImportOptions;
 pub use list::ListOptions;
 pub(crate) use list::until_time;
+pub use pull::PullOptions;
+pub use push::PushOptions;
 pub(crate) use tag::target as new_name;
 
 /// The largest config, manifest or index that is read, bytes.
@@ -62,6 +68,8 @@ pub struct Images {
     store: Arc<Store>,
     events: Arc<Events>,
     pools: Pools,
+    registries: Arc<Registries>,
+    transfers: Arc<pull::Transfers>,
     users: OnceLock<Box<Users>>,
 }
 
@@ -72,10 +80,10 @@ impl fmt::Debug for Images {
 }
 
 impl Images {
-    /// The images in `store`.
+    /// The images in `store`, and those in `registries`.
     #[must_use]
-    pub fn new(store: Arc<Store>, events: Arc<Events>, pools: Pools) -> Self {
-        Self { store, events, pools, users: OnceLock::new() }
+    pub fn new(store: Arc<Store>, events: Arc<Events>, pools: Pools, registries: Arc<Registries>) -> Self {
+        Self { store, events, pools, registries, transfers: Arc::default(), users: OnceLock::new() }
     }
 
     /// Tells where to learn which containers stand on images; the first call counts.
@@ -115,6 +123,13 @@ impl Images {
         let mut attributes: BTreeMap<String, String> = image.labels.clone();
         attributes.insert("name".to_owned(), name.to_owned());
         self.events.emit(Kind::Image, action, &image.id.to_string(), attributes);
+    }
+
+    /// Says that something happened to a reference, with the labels of the image that it means.
+    fn emit_reference(&self, action: &str, reference: &Reference, image: Option<&Image>) {
+        let mut attributes = image.map(|image| image.labels.clone()).unwrap_or_default();
+        attributes.insert("name".to_owned(), reference.familiar_name());
+        self.events.emit(Kind::Image, action, &reference.familiar(), attributes);
     }
 
     /// [`Self::emit`] under the image's own id.

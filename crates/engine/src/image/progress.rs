@@ -48,7 +48,7 @@ impl<'a> LayerProgress<'a> {
 }
 
 /// Docker's progress bar of 50 characters with sizes.
-fn bar(current: u64, total: u64) -> String {
+pub(super) fn bar(current: u64, total: u64) -> String {
     if total == 0 || current > total {
         return format!("{:>8}", human(current));
     }
