@@ -31,6 +31,26 @@ pub struct Settings {
     pub publish_policy: PublishPolicy,
     /// What is open to the outside although the host's firewall is closed (`--publish-allow`).
     pub publish_allow: Vec<Opening>,
+    /// Below which the configuration of ufw and firewalld is found: `/`.
+    pub host_root: PathBuf,
+}
+
+impl Settings {
+    /// Docker's defaults, and the host's firewall respected.
+    #[must_use]
+    pub fn new(instance: &str, run_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            run_dir: run_dir.into(),
+            firewall4: true,
+            firewall6: true,
+            ip_forward: true,
+            forward_guard: true,
+            publish_policy: PublishPolicy::default(),
+            publish_allow: vec![],
+            host_root: PathBuf::from("/"),
+        }
+    }
 }
 
 /// Who decides which published ports the outside reaches.
@@ -304,6 +324,8 @@ pub struct Reconciled {
     pub lost: Vec<String>,
     /// Interfaces of this instance that belonged to nothing and were removed.
     pub swept: Vec<String>,
+    /// Networks that could not be made again, by id, and why.
+    pub failed: Vec<(String, String)>,
 }
 
 /// An Ethernet address.

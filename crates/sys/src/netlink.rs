@@ -118,29 +118,20 @@ impl Socket {
         }
     }
 
-    /// Receives one datagram of messages, not waiting; `None`: there is none. One larger than `buffer`
-    /// makes it grow.
+    /// Receives one datagram of messages, not waiting; `None`: there is none.
     ///
     /// # Errors
-    /// `ENOBUFS` when the kernel had to drop messages for this socket.
-    pub fn receive(&self, buffer: &mut Vec<u8>) -> Result<Option<usize>> {
+    /// `EMSGSIZE` for one larger than `buffer` (32 KiB hold every answer); `ENOBUFS` when the kernel had to
+    /// drop messages for this socket.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        let failed = |errno| Err(Error::new("receive from netlink", errno));
         loop {
-            let peek = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
-            let (_, length) = match recv(&self.fd, buffer.as_mut_slice(), peek) {
-                Ok(received) => received,
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(Error::new("receive from netlink", error)),
-            };
-            if length > buffer.len() {
-                buffer.resize(length.next_power_of_two(), 0);
-                continue;
-            }
-            return match recv(&self.fd, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            return match recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                Ok((_, length)) if length > buffer.len() => failed(Errno::MSGSIZE),
                 Ok((_, length)) => Ok(Some(length)),
                 Err(Errno::AGAIN) => Ok(None),
                 Err(Errno::INTR) => continue,
-                Err(error) => Err(Error::new("receive from netlink", error)),
+                Err(error) => failed(error),
             };
         }
     }
@@ -208,10 +199,9 @@ mod tests {
         message[6] = 1;
         message[20] = 1;
         socket.send(&message).unwrap();
-        let mut buffer = vec![0; 16];
+        let mut buffer = vec![0; 32 * 1024];
         assert!(other.wait(Duration::from_secs(5)).unwrap());
         assert!(other.receive(&mut buffer).unwrap().unwrap() > 100);
-        assert!(buffer.len() > 100);
         assert!(socket.receive(&mut buffer).unwrap().is_none());
     }
 

@@ -131,7 +131,7 @@ fn a_range_holds_what_is_given_unasked_only() {
 #[test]
 fn an_address_is_not_given_again_at_once() {
     let mut ipam = with("10.0.0.0/29", None);
-    let mut take = |ipam: &mut Ipam| ipam.take("n", false, None).unwrap().addr();
+    let take = |ipam: &mut Ipam| ipam.take("n", false, None).unwrap().addr();
     let first = take(&mut ipam);
     for _ in 0..4 {
         ipam.give_back("n", first);

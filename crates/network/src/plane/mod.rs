@@ -7,17 +7,36 @@
 //! ```
 //!
 //! All calls block for as long as the kernel takes; calls for different endpoints may come from different
-//! threads. Nothing here waits for an interface's removal but [`Plane::detach`] and
-//! [`Plane::remove_network`].
+//! threads. Nothing here waits for an interface's removal but [`Plane::detach`], [`Plane::remove_network`] and
+//! [`Plane::dismantle`].
 
+mod endpoint;
+mod forwarding;
+mod gateway;
+mod known;
+mod names;
+mod network;
+mod ports;
+mod reconcile;
+mod uplink;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ipnet::IpNet;
+use wharf_sys::netlink::Family;
 
+use self::known::Known;
 use crate::error::{Error, Result};
-use crate::types::{
-    Attached, Bandwidth, Capabilities, Endpoint, MacAddress, Mapping, Network, Reach, Reconciled, Settings,
-};
+use crate::firewall::{Firewall, Watch};
+use crate::netlink::Channel;
+use crate::sysctl;
+use crate::types::{Capabilities, Mapping, Reach, Settings};
+
+pub use self::gateway::Gateway;
+pub use self::names::{bridge_name, default_bridge_name, random_mac};
 
 /// Where an endpoint goes: a network namespace and a `NETLINK_ROUTE` socket opened inside it.
 #[derive(Clone, Copy, Debug)]
@@ -32,198 +51,89 @@ pub struct Target<'fd> {
 #[derive(Debug)]
 pub struct Plane {
     settings: Settings,
+    /// One question at a time; the kernel changes interfaces one at a time anyway.
+    route: Mutex<Channel>,
+    firewall: Arc<Firewall>,
+    watch: Mutex<Option<Watch>>,
+    networks: RwLock<HashMap<String, Arc<Known>>>,
+    /// Neighbour entries of endpoints that are gone: interface and address. They go with the next endpoint's
+    /// batch, so that an end waits for nothing.
+    stale: Mutex<Vec<(u32, IpAddr)>>,
+    v6: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is guarded here is never left half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Plane {
     /// Opens the plane of this network namespace. `firewall` is the `NETLINK_NETFILTER` socket that owns the
-    /// table, or shall own it. Changes nothing yet but the host's forwarding, where it may; call
-    /// [`Plane::reconcile`] before anything else.
+    /// table, or shall own it (one of [`wharf_sys::netlink::Socket::open`]). Changes nothing yet but the host's
+    /// forwarding, where it may; call [`Plane::reconcile`] before anything else.
     ///
     /// # Errors
     /// [`Error::TableOwned`]; what the kernel refused.
     pub fn open(settings: Settings, firewall: OwnedFd) -> Result<Self> {
-        drop(firewall);
-        Ok(Self { settings })
+        let firewall = Arc::new(Firewall::open(&settings, firewall)?);
+        let plane = Self {
+            route: Mutex::new(Channel::open(Family::Route)?),
+            firewall,
+            watch: Mutex::new(None),
+            networks: RwLock::new(HashMap::new()),
+            stale: Mutex::new(vec![]),
+            v6: Path::new("/proc/sys/net/ipv6").exists() && !sysctl::is_on("ipv6/conf/all/disable_ipv6"),
+            settings,
+        };
+        plane.forward(false)?;
+        Ok(plane)
     }
 
-    /// What the kernel offers.
+    /// What the kernel offers, as it is now.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
-    }
-
-    /// Makes the kernel agree with what should be there: bridges are made or corrected, the table is written
-    /// anew in one transaction, what nobody owns is removed. Connections through published ports go on.
-    ///
-    /// # Errors
-    /// What the kernel refused; the table stays as it was.
-    pub fn reconcile(&self, networks: &[Network], endpoints: &[Attached]) -> Result<Reconciled> {
-        let _ = (networks, endpoints, &self.settings);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Makes a network: its bridge with addresses, or the parent of macvlan and ipvlan.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a driver that the kernel lacks, [`Error::NoInterface`] for a parent that is
-    /// not there; what the kernel refused. Nothing is left behind then.
-    pub fn create_network(&self, network: &Network) -> Result<()> {
-        let _ = network;
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Changes what may change while endpoints are there: icc, masquerade, internal, gateway modes, mtu.
-    ///
-    /// # Errors
-    /// [`Error::NoNetwork`], [`Error::Invalid`] for another driver or other subnets; what the kernel refused.
-    pub fn update_network(&self, network: &Network) -> Result<()> {
-        let _ = network;
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Removes a network and what was made for it. One that is not there is no error.
-    ///
-    /// # Errors
-    /// What the kernel refused; the network is gone from the plane all the same.
-    pub fn remove_network(&self, id: &str) -> Result<()> {
-        let _ = id;
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Connects a namespace to a network, with addresses, routes, limits and published ports; all of it or,
-    /// on failure, nothing.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::NoNetwork`]; what the kernel refused.
-    pub fn attach(&self, endpoint: &Endpoint, target: Target<'_>) -> Result<Attached> {
-        let _ = (endpoint, target);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Takes an endpoint out of a namespace that lives on, and its ports back; waits for the kernel.
-    ///
-    /// # Errors
-    /// What the kernel refused; everything else is gone all the same.
-    pub fn detach(&self, attached: &Attached, target: Target<'_>) -> Result<()> {
-        let _ = (attached, target);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Takes back what an endpoint had outside its namespace (ports, neighbour entries, its place on the
-    /// bridge), whose interfaces go with the namespace; never waits for them.
-    ///
-    /// # Errors
-    /// What the kernel refused; everything else is gone all the same.
-    pub fn forget(&self, attached: &Attached) -> Result<()> {
-        let _ = attached;
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Publishes more ports of an endpoint, all or none.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn publish(&self, attached: &mut Attached, ports: &[Mapping]) -> Result<()> {
-        let _ = (attached, ports);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Takes ports back; those that are not published are skipped.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn unpublish(&self, attached: &mut Attached, ports: &[Mapping]) -> Result<()> {
-        let _ = (attached, ports);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Changes an endpoint's limits while it runs.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn set_bandwidth(
-        &self,
-        attached: &mut Attached,
-        limits: Bandwidth,
-        target: Target<'_>,
-    ) -> Result<()> {
-        let _ = (attached, limits, target);
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Replaces a namespace's default routes of both families, when a network was connected or disconnected:
-    /// each goes through the endpoint named with it.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn set_gateways(&self, gateways: &[(&Attached, Gateway)], target: Target<'_>) -> Result<()> {
-        let _ = (gateways, target);
-        Err(Error::Unsupported("not yet".into()))
+        let call = |name| sysctl::read(&format!("bridge/{name}")).map(|value| value == "1");
+        Capabilities {
+            ipv6: self.v6,
+            persistent_table: self.firewall.persistent(),
+            bridge_nf_call_iptables: call("bridge-nf-call-iptables"),
+            bridge_nf_call_ip6tables: call("bridge-nf-call-ip6tables"),
+            forwards4: sysctl::is_on("ipv4/ip_forward"),
+            forwards6: sysctl::is_on("ipv6/conf/all/forwarding"),
+        }
     }
 
     /// From where a port is reached under the host's firewall as it is now.
     #[must_use]
     pub fn reach(&self, port: &Mapping) -> Reach {
-        let _ = port;
-        Reach::Anywhere
+        self.firewall.reach(port)
     }
 
-    /// The subnets that the host has routes to, which address pools must not take.
+    /// Removes everything of this instance: its networks, its table, its rule in the tables of others. What
+    /// runs loses its network.
     ///
     /// # Errors
-    /// What the kernel refused.
-    pub fn host_subnets(&self) -> Result<Vec<IpNet>> {
-        Err(Error::Unsupported("not yet".into()))
+    /// The first thing that the kernel refused; everything else is gone.
+    pub fn dismantle(&self) -> Result<()> {
+        drop(lock(&self.watch).take());
+        let ids: Vec<_> = self.read_networks(|networks| networks.keys().cloned().collect());
+        let mut result = Ok(());
+        for id in ids {
+            result = result.and(self.remove_network(&id));
+        }
+        result.and(self.firewall.remove())
     }
 
-    /// The packet size of the host's uplink in bytes: the interface of the default route; 1500 without one.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn uplink_mtu(&self) -> Result<u32> {
-        Err(Error::Unsupported("not yet".into()))
+    fn read_networks<T>(&self, look: impl FnOnce(&HashMap<String, Arc<Known>>) -> T) -> T {
+        look(&self.networks.read().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-/// A default route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gateway {
-    /// Through this router.
-    Via(std::net::IpAddr),
-    /// Straight to the link, IPv4.
-    OnLink4,
-    /// Straight to the link, IPv6.
-    OnLink6,
-}
-
-/// The bridge of a user-defined network: `wh-` and 12 hexadecimal digits of its id, as Docker's `br-…`.
-#[must_use]
-pub fn bridge_name(network: &str) -> String {
-    format!("wh-{}", network.get(..12).unwrap_or(network))
-}
-
-/// The bridge of an instance's default network: `wharf0`, or for an instance of another name one that derives
-/// from it and fits into 15 bytes.
-#[must_use]
-pub fn default_bridge_name(instance: &str) -> String {
-    if instance == "wharf" {
-        "wharf0".to_owned()
-    } else {
-        format!("wh0-{:08x}", crate::plane::digest(instance))
+    fn change_networks<T>(&self, change: impl FnOnce(&mut HashMap<String, Arc<Known>>) -> T) -> T {
+        change(&mut self.networks.write().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-/// A MAC address from random bytes: unicast, locally administered.
-#[must_use]
-pub fn random_mac() -> MacAddress {
-    let mut bytes = [0; 6];
-    // The kernel's generator is seeded long before any container runs; short reads happen above 256 bytes.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes[0] = bytes[0] & 0xfc | 0x02;
-    MacAddress(bytes)
-}
-
-/// FNV-1a: names of other instances, shortened.
-fn digest(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    fn known(&self, id: &str) -> Result<Arc<Known>> {
+        self.read_networks(|networks| networks.get(id).cloned())
+            .ok_or_else(|| Error::NoNetwork(id.to_owned()))
+    }
 }

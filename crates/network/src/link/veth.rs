@@ -1,0 +1,52 @@
+//! Pairs of interfaces: one end on a bridge, the other in a container.
+
+use std::os::fd::BorrowedFd;
+
+use super::bridge::{PortOptions, port_options};
+use super::{NEWLINK, attribute, header, into_namespace, kind, no_link_local};
+use crate::netlink::{Batch, flags};
+use crate::types::MacAddress;
+
+/// A pair to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    /// The host's end.
+    pub(crate) name: &'a str,
+    /// The bridge that gets it.
+    pub(crate) master: u32,
+    /// The end inside.
+    pub(crate) inside: &'a str,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: u32,
+    pub(crate) namespace: BorrowedFd<'a>,
+    /// Whether the kernel has IPv6.
+    pub(crate) v6: bool,
+    /// How the bridge treats the host's end.
+    pub(crate) port: PortOptions,
+}
+
+/// Makes a pair whose far end is born in the namespace (down), and sets the host's end up on its bridge.
+pub(crate) fn create_pair(batch: &mut Batch, pair: &Pair<'_>) {
+    /// `VETH_INFO_PEER`.
+    const PEER: u16 = 1;
+    let name = pair.name;
+    batch.message(NEWLINK, flags::CREATE | flags::EXCL, &header(0, None), format!("create interface {name}"));
+    batch.text(attribute::IFNAME, name);
+    batch.native(attribute::MTU, pair.mtu);
+    batch.native(attribute::MASTER, pair.master);
+    kind(batch, "veth", |data| {
+        data.nest(PEER, |peer| {
+            peer.raw(&header(0, None));
+            peer.text(attribute::IFNAME, pair.inside);
+            peer.bytes(attribute::ADDRESS, &pair.mac.0);
+            peer.native(attribute::MTU, pair.mtu);
+            into_namespace(peer, pair.namespace);
+        });
+    });
+    batch.message(NEWLINK, 0, &header(0, Some(true)), format!("set interface {name} up"));
+    batch.text(attribute::IFNAME, name);
+    port_options(batch, pair.port);
+    if pair.v6 {
+        no_link_local(batch);
+    }
+}

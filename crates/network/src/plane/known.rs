@@ -1,0 +1,69 @@
+//! What the plane remembers of a network.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::link::MAX_PORTS;
+use crate::types::{MacAddress, Network};
+
+/// A network that is there.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) network: Network,
+    /// The bridge, or the parent of macvlan and ipvlan.
+    pub(super) interface: String,
+    pub(super) index: u32,
+    /// The bridge's address.
+    pub(super) mac: MacAddress,
+    pub(super) mtu: u32,
+    /// The interface was made here and goes with the network.
+    pub(super) made: bool,
+    endpoints: Mutex<HashSet<String>>,
+}
+
+impl Known {
+    pub(super) fn new(network: Network, link: &crate::link::Link, made: bool) -> Self {
+        Self {
+            network,
+            interface: link.name.clone(),
+            index: link.index,
+            mac: link.mac.unwrap_or_default(),
+            mtu: link.mtu,
+            made,
+            endpoints: Mutex::default(),
+        }
+    }
+
+    /// With another packet size for endpoints than the interface has now.
+    pub(super) fn of_size(self, mtu: u32) -> Self {
+        Self { mtu, ..self }
+    }
+
+    /// The same network with other settings; the endpoints stay.
+    pub(super) fn with(&self, network: Network, mtu: u32) -> Self {
+        let endpoints = Mutex::new(super::lock(&self.endpoints).clone());
+        Self { network, interface: self.interface.clone(), mtu, endpoints, ..*self }
+    }
+
+    /// Takes one more endpoint in.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub(super) fn enter(&self, endpoint: &str) -> Result<()> {
+        let mut endpoints = super::lock(&self.endpoints);
+        if self.network.bridge().is_some() && endpoints.len() >= MAX_PORTS && !endpoints.contains(endpoint) {
+            return Err(self.full());
+        }
+        endpoints.insert(endpoint.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn leave(&self, endpoint: &str) {
+        super::lock(&self.endpoints).remove(endpoint);
+    }
+
+    pub(super) fn full(&self) -> Error {
+        Error::Full { name: self.network.name.clone(), limit: MAX_PORTS }
+    }
+}

@@ -1,0 +1,6 @@
+//! The kernel plane with real kernels: every test has a host of its own (a network namespace) with containers,
+//! a remote host and a router around it (namespaces too). The machine's own network is never touched.
+
+mod world;
+
+mod attach;
