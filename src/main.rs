@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Some("supervisor") => wharf_supervisor::main(rest()),
         Some("fs-job") => wharf_layer::job::main(),
         Some("init") => wharf_runtime::init_reaper::main(rest()),
+        Some("net") => wharf_network::helper::main(rest()),
         Some("daemon") => wharf_daemon::main(rest()),
         _ => wharf_cli::main(arguments),
     };

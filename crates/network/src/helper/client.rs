@@ -17,8 +17,11 @@ use wharf_sys::pipe::Pipe;
 use wharf_sys::socket::{self, Kind};
 
 use super::error::HelperError;
+use super::holder::holder_of;
 use super::kept::{Kept, Space};
-use super::protocol::{Answer, MAX_FRAME, PROTOCOL_VERSION, PortRequest, Relay, Request, Reservation, Stats};
+use super::protocol::{
+    Answer, Holder, MAX_FRAME, PROTOCOL_VERSION, PortRequest, Relay, Request, Reservation, Stats,
+};
 use crate::names::record::{self, Names};
 
 /// How long an answer may take: the helper itself never waits for anything but the kernel.
@@ -368,7 +371,13 @@ impl Helper {
         };
         match answer {
             Ok((Answer::Failed { message, errno }, _)) => Err(HelperError::Failed { message, errno }),
-            Ok((Answer::Taken(taken), _)) => Err(HelperError::Taken(Box::new(taken))),
+            Ok((Answer::Taken(mut taken), _)) => {
+                if taken.by == Holder::Unknown {
+                    // Looked for here, where it may take its time.
+                    taken.by = holder_of(&taken.wanted);
+                }
+                Err(HelperError::Taken(Box::new(taken)))
+            }
             Ok(answer) => Ok(answer),
             Err(error) => {
                 state.connection = None;

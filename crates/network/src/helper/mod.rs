@@ -13,12 +13,22 @@
 use std::path::{Path, PathBuf};
 
 mod client;
+mod control;
 mod error;
+mod holder;
 mod kept;
+mod ports;
+mod process;
 pub mod protocol;
+mod redirect;
+mod relay;
+pub(crate) mod slots;
+pub(crate) mod source;
+pub(crate) mod space;
 
 pub use client::{Helper, Namespace, Resolver};
 pub use error::HelperError;
+pub use process::{Options, main, run};
 pub use protocol::{Holder, PortChoice, PortRequest, Protocol, Relay, Reservation, Stats, Taken};
 
 /// Where the helper of the instance with this exec root listens.

@@ -44,10 +44,6 @@ pub struct Endpoint {
     /// the outside's names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub internal: bool,
-    /// Whether the network has IPv6: without it, an `AAAA` question for a name known here has an empty
-    /// answer even if it came from elsewhere.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ipv6: bool,
     /// Its addresses there.
     pub addresses: Vec<IpAddr>,
     /// What others there call it, its own name first (that is the answer of reverse lookups), then aliases,
