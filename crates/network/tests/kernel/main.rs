@@ -4,3 +4,6 @@
 mod world;
 
 mod attach;
+mod isolation;
+mod ports;
+mod speed;

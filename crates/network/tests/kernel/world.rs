@@ -173,6 +173,15 @@ pub struct World {
     _run_dir: tempfile::TempDir,
 }
 
+/// Whether packets within a bridge pass the IP firewall; a kernel without `br_netfilter` never does that.
+pub fn bridge_nf(call: u8) -> String {
+    format!(
+        "for name in iptables ip6tables; do
+           file=/proc/sys/net/bridge/bridge-nf-call-$name; test ! -e $file || echo {call} > $file
+         done"
+    )
+}
+
 /// Ids that no other test has.
 pub fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
