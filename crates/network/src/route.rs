@@ -54,7 +54,7 @@ pub(crate) fn default_on_link(batch: &mut Batch, index: u32, v6: bool) {
 /// Removes the default route of a family; none there is no error.
 pub(crate) fn remove_default(batch: &mut Batch, v6: bool) {
     let header = header(v6, 0, SCOPE_NOWHERE, 0);
-    batch.message(DELROUTE, 0, &header, "remove default route").tolerate(Errno::SRCH);
+    batch.message(DELROUTE, 0, &header, "remove default route").tolerate(Errno::SRCH).tolerate(Errno::NOENT);
 }
 
 /// A route of the main table.

@@ -249,6 +249,11 @@ impl Transaction {
                 message.big(6, datatype(fields)).big(7, padded(fields));
             }
         }
+        if set.key == [Field::Interface] {
+            // Tag 0, length 4, host's byte order: without it nft(8) prints names backwards, as nothing.
+            let order = 1_u32.to_ne_bytes();
+            message.bytes(13, &[&[0, 4], &order[..]].concat());
+        }
         if set.key.len() > 1 {
             message.nest(9, |description| {
                 description.nest(2, |list| {

@@ -35,14 +35,14 @@ pub(crate) fn create_bridge(batch: &mut Batch, options: &BridgeOptions<'_>) {
     route_localnet(batch, options.localnet);
 }
 
-/// How a bridge treats one of its ports.
+/// How a bridge treats one of its ports; `None`: as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortOptions {
     /// What came in by it may leave by it: a container reaches itself through a published port where
     /// `br_netfilter` translates within the bridge.
-    pub(crate) hairpin: bool,
+    pub(crate) hairpin: Option<bool>,
     /// It is cut off from other such ports.
-    pub(crate) isolated: bool,
+    pub(crate) isolated: Option<bool>,
 }
 
 /// Within a message that changes an interface which is on a bridge.
@@ -56,7 +56,11 @@ pub(super) fn port_options(batch: &mut Batch, options: PortOptions) {
     batch.nest(attribute::LINKINFO, |info| {
         info.text(KIND, "bridge");
         info.nest(DATA, |port| {
-            port.bytes(MODE, &[u8::from(options.hairpin)]).bytes(ISOLATED, &[u8::from(options.isolated)]);
+            for (attribute, value) in [(MODE, options.hairpin), (ISOLATED, options.isolated)] {
+                if let Some(value) = value {
+                    port.bytes(attribute, &[u8::from(value)]);
+                }
+            }
         });
     });
 }

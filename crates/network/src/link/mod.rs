@@ -17,7 +17,7 @@ use crate::types::MacAddress;
 pub(crate) use bridge::{BridgeOptions, MAX_PORTS, PortOptions, create_bridge, set_port};
 pub(crate) use ipvlan::create_ipvlan;
 pub(crate) use macvlan::create_macvlan;
-pub(crate) use veth::{Pair, create_pair};
+pub(crate) use veth::{Pair, create_loop, create_pair};
 pub(crate) use vlan::create_vlan;
 
 pub(crate) const NEWLINK: u16 = 16;
@@ -139,10 +139,12 @@ pub(crate) fn set_up(batch: &mut Batch, index: u32, up: bool) {
     batch.message(SETLINK, 0, &header(index, Some(up)), what);
 }
 
-/// Sets an interface up whose only addresses will be those given to it.
+/// Sets an interface up whose only addresses will be those given to it. Two messages: in one, the kernel
+/// would set it up first.
 pub(crate) fn set_up_without_link_local(batch: &mut Batch, index: u32) {
-    set_up(batch, index, true);
+    batch.message(SETLINK, 0, &header(index, None), "set interface up");
     no_link_local(batch);
+    set_up(batch, index, true);
 }
 
 /// Changes an interface's packet size.

@@ -3,9 +3,12 @@
 use std::os::fd::BorrowedFd;
 
 use super::bridge::{PortOptions, port_options};
-use super::{NEWLINK, attribute, header, into_namespace, kind, no_link_local};
+use super::{NEWLINK, SETLINK, attribute, header, into_namespace, kind, no_link_local};
 use crate::netlink::{Batch, flags};
 use crate::types::MacAddress;
+
+/// `VETH_INFO_PEER`.
+const PEER: u16 = 1;
 
 /// A pair to be made.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +30,6 @@ pub(crate) struct Pair<'a> {
 
 /// Makes a pair whose far end is born in the namespace (down), and sets the host's end up on its bridge.
 pub(crate) fn create_pair(batch: &mut Batch, pair: &Pair<'_>) {
-    /// `VETH_INFO_PEER`.
-    const PEER: u16 = 1;
     let name = pair.name;
     batch.message(NEWLINK, flags::CREATE | flags::EXCL, &header(0, None), format!("create interface {name}"));
     batch.text(attribute::IFNAME, name);
@@ -43,10 +44,34 @@ pub(crate) fn create_pair(batch: &mut Batch, pair: &Pair<'_>) {
             into_namespace(peer, pair.namespace);
         });
     });
-    batch.message(NEWLINK, 0, &header(0, Some(true)), format!("set interface {name} up"));
+    batch.message(NEWLINK, 0, &header(0, None), format!("configure interface {name}"));
     batch.text(attribute::IFNAME, name);
     port_options(batch, pair.port);
     if pair.v6 {
         no_link_local(batch);
+    }
+    batch.message(SETLINK, 0, &header(0, Some(true)), format!("set interface {name} up"));
+    batch.text(attribute::IFNAME, name);
+}
+
+/// Makes a pair that leads nowhere: a parent for interfaces that shall see only each other. Unlike a bridge
+/// without ports it has a carrier.
+pub(crate) fn create_loop(batch: &mut Batch, (name, far): (&str, &str), mtu: u32, alias: &str, v6: bool) {
+    batch.message(NEWLINK, flags::CREATE | flags::EXCL, &header(0, None), format!("create interface {name}"));
+    batch.text(attribute::IFNAME, name);
+    batch.native(attribute::MTU, mtu);
+    kind(batch, "veth", |data| {
+        data.nest(PEER, |peer| {
+            peer.raw(&header(0, None)).text(attribute::IFNAME, far).native(attribute::MTU, mtu);
+        });
+    });
+    for name in [name, far] {
+        let what = || format!("set interface {name} up");
+        batch.message(SETLINK, 0, &header(0, None), what()).text(attribute::IFNAME, name);
+        batch.text(attribute::IFALIAS, alias);
+        if v6 {
+            no_link_local(batch);
+        }
+        batch.message(SETLINK, 0, &header(0, Some(true)), what()).text(attribute::IFNAME, name);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Batch {
 pub(crate) struct Label {
     pub(super) sequence: u32,
     pub(super) what: Cow<'static, str>,
-    pub(super) tolerated: Option<Errno>,
+    pub(super) tolerated: Vec<Errno>,
 }
 
 /// Numbers are never used twice by one process, so that a late answer is nobody's.
@@ -54,7 +54,7 @@ impl Batch {
     ) -> &mut Self {
         self.finish();
         let sequence = next_sequence();
-        self.labels.push(Label { sequence, what: what.into(), tolerated: None });
+        self.labels.push(Label { sequence, what: what.into(), tolerated: vec![] });
         self.open = Some(self.bytes.len());
         self.bytes.extend([0; 4]);
         self.bytes.extend(kind.to_ne_bytes());
@@ -67,7 +67,7 @@ impl Batch {
     /// Lets the last message fail this way.
     pub(crate) fn tolerate(&mut self, errno: Errno) -> &mut Self {
         if let Some(last) = self.labels.last_mut() {
-            last.tolerated = Some(errno);
+            last.tolerated.push(errno);
         }
         self
     }

@@ -142,7 +142,7 @@ fn label_of(labels: &[Label], sequence: u32) -> Option<&Label> {
 fn refusal(label: &Label, message: Message<'_>) -> Option<Error> {
     let code = u32_ne(message.payload)?.cast_signed();
     let errno = Errno::from_raw_os_error(code.checked_neg().filter(|code| *code > 0)?);
-    if label.tolerated == Some(errno) {
+    if label.tolerated.contains(&errno) {
         return None;
     }
     // Error number and the header of the message it is about; the rest of that is left out (NETLINK_CAP_ACK).

@@ -104,7 +104,7 @@ impl Plane {
         namespace: BorrowedFd<'_>,
     ) -> Result<Link> {
         let name = host_end(&endpoint.id);
-        let icc = known.network.bridge().is_none_or(|bridge| bridge.icc);
+        let isolated = self.isolation(known)?;
         let mut batch = Batch::new();
         for (index, address) in lock(&self.stale).drain(..) {
             neighbour::remove(&mut batch, index, address);
@@ -117,7 +117,7 @@ impl Plane {
             mtu: known.mtu,
             namespace,
             v6: self.v6,
-            port: PortOptions { hairpin: !endpoint.ports.is_empty(), isolated: !icc },
+            port: PortOptions { hairpin: Some(!endpoint.ports.is_empty()), isolated: Some(isolated) },
         };
         link::create_pair(&mut batch, &pair);
         for address in &endpoint.addresses {

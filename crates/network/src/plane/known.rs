@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::link::MAX_PORTS;
@@ -20,6 +21,8 @@ pub(super) struct Known {
     /// The interface was made here and goes with the network.
     pub(super) made: bool,
     endpoints: Mutex<HashSet<String>>,
+    /// Whether its ports on the bridge are cut off from each other now.
+    pub(super) isolated: AtomicBool,
 }
 
 impl Known {
@@ -32,6 +35,7 @@ impl Known {
             mtu: link.mtu,
             made,
             endpoints: Mutex::default(),
+            isolated: AtomicBool::new(false),
         }
     }
 
@@ -43,7 +47,8 @@ impl Known {
     /// The same network with other settings; the endpoints stay.
     pub(super) fn with(&self, network: Network, mtu: u32) -> Self {
         let endpoints = Mutex::new(super::lock(&self.endpoints).clone());
-        Self { network, interface: self.interface.clone(), mtu, endpoints, ..*self }
+        let isolated = AtomicBool::new(self.isolated.load(Ordering::Relaxed));
+        Self { network, interface: self.interface.clone(), mtu, endpoints, isolated, ..*self }
     }
 
     /// Takes one more endpoint in.

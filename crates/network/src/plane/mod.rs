@@ -13,6 +13,7 @@
 mod endpoint;
 mod forwarding;
 mod gateway;
+mod isolation;
 mod known;
 mod names;
 mod network;

@@ -36,9 +36,10 @@ pub(super) fn host_end(endpoint: &str) -> String {
     format!("veth{id}")
 }
 
-/// The parent of a macvlan or ipvlan network that has none.
-pub(super) fn nowhere(network: &str) -> String {
-    format!("dm-{}", network.get(..12).unwrap_or(network))
+/// The parent of a macvlan or ipvlan network that has none, and its far end.
+pub(super) fn nowhere(network: &str) -> (String, String) {
+    let id = network.get(..12).unwrap_or(network);
+    (format!("dm-{id}"), format!("df-{id}"))
 }
 
 /// FNV-1a: names of other instances, shortened.
@@ -56,7 +57,7 @@ mod tests {
             bridge_name(&"f".repeat(64)),
             default_bridge_name("an instance with a long name"),
             host_end(&"e".repeat(64)),
-            nowhere(&"f".repeat(64)),
+            nowhere(&"f".repeat(64)).1,
         ] {
             assert!(name.len() <= 15, "{name}");
         }

@@ -11,7 +11,7 @@ use super::names::{alias, nowhere, random_mac};
 use super::{Plane, lock};
 use crate::address;
 use crate::error::{Error, Result};
-use crate::link::{self, BridgeOptions, Link, PortOptions};
+use crate::link::{self, BridgeOptions, Link};
 use crate::netlink::{Batch, Channel};
 use crate::sysctl;
 use crate::types::{Bridge, Driver, GatewayMode, Network};
@@ -146,13 +146,13 @@ impl Plane {
         }
         let alias = alias(&self.settings.instance);
         let Some(parent) = parent else {
-            // One that leads nowhere: a bridge without ports, which every kernel that runs this has.
-            let (name, mac) = (nowhere(&network.id), random_mac());
-            let mtu = network.mtu.unwrap_or(1500);
+            let (near, far) = nowhere(&network.id);
             let mut batch = Batch::new();
-            let options = BridgeOptions { name: &name, mac, mtu, alias: &alias, localnet: false };
-            link::create_bridge(&mut batch, &options);
-            let link = ask_and_find(&mut channel, batch, &name)?;
+            link::create_loop(&mut batch, (&near, &far), network.mtu.unwrap_or(1500), &alias, self.v6);
+            let link = match link::find(&mut channel, &near)? {
+                Some(link) => link,
+                None => ask_and_find(&mut channel, batch, &near)?,
+            };
             return up(&mut channel, network, &link, true);
         };
         if let Some(link) = link::find(&mut channel, parent)? {
@@ -194,22 +194,13 @@ impl Plane {
         }
         self.enable(network)?;
         let mtu = network.mtu.unwrap_or(known.mtu);
-        let icc = |network: &Network| network.bridge().is_some_and(|bridge| bridge.icc);
-        let mut channel = lock(&self.route);
         let mut batch = Batch::new();
-        if icc(network) != icc(&known.network) {
-            let links = link::list(&mut channel)?;
-            for port in links.iter().filter(|link| link.master == Some(known.index)) {
-                let hairpin = true;
-                link::set_port(&mut batch, port.index, PortOptions { hairpin, isolated: !icc(network) });
-            }
-        }
         if mtu != known.mtu && known.made {
             link::set_mtu(&mut batch, known.index, mtu);
         }
-        channel.run(batch)?;
-        drop(channel);
+        lock(&self.route).run(batch)?;
         let changed = Arc::new(known.with(network.clone(), mtu));
+        self.isolation(&changed)?;
         self.change_networks(|networks| networks.insert(network.id.clone(), changed));
         Ok(())
     }

@@ -22,9 +22,12 @@ impl Plane {
         let new: Vec<_> = ports.iter().filter(|port| !attached.ports.contains(port)).cloned().collect();
         attached.ports.extend(new);
         if first && attached.host_index != 0 {
-            let isolated = known.network.bridge().is_some_and(|bridge| !bridge.icc);
             let mut batch = Batch::new();
-            link::set_port(&mut batch, attached.host_index, PortOptions { hairpin: true, isolated });
+            link::set_port(
+                &mut batch,
+                attached.host_index,
+                PortOptions { hairpin: Some(true), isolated: None },
+            );
             lock(&self.route).run(batch)?;
         }
         forget_connections(ports)

@@ -27,6 +27,7 @@ impl Plane {
             };
             match made {
                 Ok(known) => {
+                    self.isolation(&known)?;
                     self.change_networks(|known_ones| known_ones.insert(network.id.clone(), Arc::new(known)));
                 }
                 Err(error) => done.failed.push((network.id.clone(), error.to_string())),
