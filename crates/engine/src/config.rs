@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wharf_shim::protocol::ForeignRuntime;
+use wharf_sys::namespace::IdMap;
 
+use crate::network::NetworkConfig;
 use crate::registry::RegistrySettings;
 
 /// All settings of one engine; filled by the daemon from flags and `daemon.json`.
@@ -61,8 +63,12 @@ pub struct EngineConfig {
     pub registry_mirrors: Vec<String>,
     /// What else can be set about registries.
     pub registry: RegistrySettings,
+    /// Networks.
+    pub network: NetworkConfig,
     /// Whether the daemon logs at debug level, shown by `info`.
     pub debug: bool,
+    /// The host's ids that containers' users stand for; `None`: the same as in the container.
+    pub remap: Option<IdMap>,
     /// What a reload has changed since.
     pub reloaded: Reloaded,
 }
@@ -118,7 +124,9 @@ impl Default for EngineConfig {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             registry: RegistrySettings::default(),
+            network: NetworkConfig::default(),
             debug: false,
+            remap: None,
             reloaded: Reloaded::default(),
         }
     }
@@ -186,6 +194,15 @@ impl EngineConfig {
     /// The supervisor's socket of container `id`.
     pub fn socket(&self, id: &str) -> PathBuf {
         self.exec_root.join("c").join(id)
+    }
+
+    /// The cgroup that supervisors live in, absolute within each hierarchy: outside of every container's and of
+    /// whatever the daemon was started in.
+    pub fn supervisors_cgroup(&self) -> String {
+        match self.instance.as_str() {
+            "wharf" => "/wharf/supervisors".to_owned(),
+            instance => format!("/wharf-{instance}/supervisors"),
+        }
     }
 
     /// The cgroup of container `id`, absolute within each hierarchy.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::CWD;
 use rustix::mount::MountAttrFlags;
 use wharf_store::{Driver, Store};
-use wharf_sys::cgroup::Cgroup;
+use wharf_sys::cgroup::{Cgroup, leave_login_session};
 use wharf_sys::mount::{Attributes, DetachedMount};
 
 use crate::config::EngineConfig;
@@ -52,7 +52,9 @@ impl Engine {
         let Disk { store, events, volumes, log, replay, executable } = opened;
         let registries = Arc::new(Registries::new(&config)?);
         let images = Arc::new(Images::new(store.clone(), events.clone(), pools.clone(), registries.clone()));
-        let networks = Arc::new(Networks::open(&config.instance, &config.data_root));
+        let networks =
+            Networks::open(config.clone(), pools.clone(), store.clone(), events.clone(), &executable)?;
+        let networks = Arc::new(networks);
         let containers = Containers::new(Parts {
             config: config.clone(),
             pools: pools.clone(),
@@ -69,6 +71,7 @@ impl Engine {
         let execs = Execs::new(containers.clone());
         health::watch(&containers, execs.clone());
         logs::forward::watch(&containers);
+        logs::compress::watch(&containers);
         recover::recover(&containers, replay).await?;
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
         Ok(Arc::new(Self {
@@ -89,12 +92,18 @@ impl Engine {
     /// disk does.
     pub async fn close(&self) {
         let (events, containers) = (self.events.clone(), self.containers.clone());
-        let config = self.config.clone();
+        let (config, supervisors) = (self.config.clone(), self.containers.clone());
         let flush = move || {
             events.flush();
+            supervisors.nursery.close();
             // The instance's own group goes with its last container; one that was given may be someone else's.
             if config.owns_cgroup_parent()
                 && let Ok(parent) = Cgroup::open(&config.cgroup_parent)
+            {
+                parent.remove_unused();
+            }
+            if let Some((parent, _)) = config.supervisors_cgroup().rsplit_once('/')
+                && let Ok(parent) = Cgroup::open(parent)
             {
                 parent.remove_unused();
             }
@@ -119,6 +128,11 @@ struct Disk {
 
 impl Disk {
     fn open(config: &EngineConfig) -> Result<Self> {
+        match leave_login_session() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("left the cgroup of the login session"),
+            Err(error) => tracing::warn!("the end of the login session may end the daemon: {error}"),
+        }
         for directory in [config.data_root.clone(), config.containers(), config.exec_root.join("c")] {
             make_directory(&directory)?;
         }
@@ -126,6 +140,9 @@ impl Disk {
         let events = Arc::new(Events::open(&config.data_root)?);
         let volumes = Arc::new(Volumes::open(&config.data_root)?);
         volumes.announce(events.clone());
+        if let Some(ids) = &config.remap {
+            volumes.belong_to(ids.root());
+        }
         let (log, replay) = StateLog::open(&config.data_root)?;
         let executable = executable(config)?;
         Ok(Self { store, events, volumes, log, replay, executable })

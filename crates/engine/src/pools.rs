@@ -19,6 +19,8 @@ pub enum Class {
     Images,
     /// Reading the host: cgroups, processes, disks.
     Host,
+    /// Interfaces, the firewall, the net helper.
+    Network,
 }
 
 /// The pools; cheap to clone.
@@ -28,12 +30,13 @@ pub struct Pools {
     files: Arc<Semaphore>,
     images: Arc<Semaphore>,
     host: Arc<Semaphore>,
+    network: Arc<Semaphore>,
 }
 
 impl Default for Pools {
     fn default() -> Self {
         let of = |permits| Arc::new(Semaphore::new(permits));
-        Self { lifecycle: of(128), files: of(64), images: of(16), host: of(32) }
+        Self { lifecycle: of(128), files: of(64), images: of(16), host: of(32), network: of(32) }
     }
 }
 
@@ -49,6 +52,7 @@ impl Pools {
             Class::Files => &self.files,
             Class::Images => &self.images,
             Class::Host => &self.host,
+            Class::Network => &self.network,
         };
         let permit =
             class.clone().acquire_owned().await.map_err(|_| Error::unavailable("the engine is closing"))?;

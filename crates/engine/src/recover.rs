@@ -47,6 +47,13 @@ pub(crate) async fn recover(containers: &Arc<Containers>, replay: Replay) -> Res
         }
     }
     failpoint::pass("recover.known");
+    let networks = containers.networks.clone();
+    // Nobody waits for it: whoever needs networks before brings the kernel up to date himself.
+    tokio::spawn(async move {
+        if let Err(error) = networks.recovered().await {
+            tracing::error!("recover networks: {error}");
+        }
+    });
     for todo in unfinished {
         containers.finish(todo);
     }
@@ -156,6 +163,7 @@ async fn adopt(
         }
         _ => State::Restarting(last_run(&before, &told, status.last_exit)),
     };
+    containers.networks.restore(&container.view().record, &kept);
     let oom = before.oom && before.state.process() == state.process();
     containers.settle(container, Life { state, restart_count: status.restart_count, oom, ..before });
     containers.adopt(container, handle, events, kept);
@@ -212,7 +220,9 @@ async fn replace(
     else {
         return false;
     };
-    let kept = wharf_shim::Descriptors { pidfd: Some(pidfd.into()), ..Default::default() };
+    let mut kept = wharf_shim::Descriptors { pidfd: Some(pidfd.into()), ..Default::default() };
+    containers.networks.find_namespace(&record, running.pid, &mut kept);
+    containers.networks.restore(&record, &kept);
     let taken = containers.supervise_again(container, kept).await;
     match taken {
         Ok((handle, events, kept)) => {

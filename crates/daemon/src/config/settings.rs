@@ -8,11 +8,14 @@ use wharf_api::ApiVersion;
 use wharf_engine::EngineConfig;
 use wharf_engine::config::{OWN_RUNTIMES, Runtime};
 use wharf_engine::registry::RegistrySettings;
+use wharf_engine::userns::{self, IdMap};
 
 use super::file;
 use super::flags::{self, Parsed};
 use super::options::{self, Kind, OPTIONS, Use};
 use crate::listen::{Access, Address, Tls};
+
+mod network;
 
 /// A configuration that cannot be used; the text names the option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -239,7 +242,9 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
         insecure_registries: values.list("insecure-registry"),
         registry_mirrors: values.list("registry-mirror"),
         registry: registry(values)?,
+        network: network::network(values)?,
         debug: values.truth("debug"),
+        remap: remap(values)?,
         ..default
     })
 }
@@ -272,6 +277,16 @@ fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         ..default
     })
+}
+
+fn remap(values: &Reader) -> Result<Option<IdMap>, SettingsError> {
+    match values.text("userns-remap").filter(|setting| !setting.is_empty()) {
+        None => Ok(None),
+        Some(setting) => match userns::parse(setting, &userns::Databases::default()) {
+            Ok(ids) => Ok(Some(ids)),
+            Err(error) => Err(SettingsError(format!("userns-remap: {error}"))),
+        },
+    }
 }
 
 /// `nofile=1024:2048` from flags, `{"nofile": {"Name": "nofile", "Soft": …, "Hard": …}}` from the file.
@@ -454,8 +469,10 @@ mod tests {
 
     #[test]
     fn what_cannot_hold_is_refused_and_what_is_to_come_is_told() {
-        let error = settings(&["--userns-remap", "default"], "{}").unwrap_err();
-        assert_eq!(error, "userns-remap is not available in this version of Wharf");
+        let error = settings(&["--selinux-enabled"], "{}").unwrap_err();
+        assert_eq!(error, "selinux-enabled is not available in this version of Wharf");
+        let error = settings(&["--userns-remap", "no-such-user"], "{}").unwrap_err();
+        assert_eq!(error, "userns-remap: error during uid/gid lookup of \"no-such-user\": no such user");
         assert!(settings(&[], r#"{"selinux-enabled": false}"#).is_ok());
         let read = settings(&["--bip", "10.0.0.1/24"], "{}").unwrap();
         assert_eq!(read.warnings, ["bip has no effect in this version of Wharf"]);

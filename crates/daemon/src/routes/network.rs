@@ -9,36 +9,37 @@ use crate::http::call::Call;
 
 pub(crate) async fn list(call: Call) -> Result<Answer> {
     let filters = call.query.filters()?;
-    answer::json(&call.engine().networks.list(&filters)?)
+    answer::json(&call.engine().networks.list(&filters).await?)
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Answer> {
-    answer::json(&call.engine().networks.inspect(call.id())?)
+    answer::json(&call.engine().networks.inspect(call.id()).await?)
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Answer> {
     let request: NetworkCreateRequest = call.json_required().await?;
-    answer::json_with(StatusCode::CREATED, &call.engine().networks.create(request)?)
+    answer::json_with(StatusCode::CREATED, &call.engine().networks.create(request).await?)
 }
 
 pub(crate) async fn remove(call: Call) -> Result<Answer> {
-    call.engine().networks.remove(call.id())?;
+    call.engine().networks.remove(call.id()).await?;
     answer::no_content()
 }
 
 pub(crate) async fn connect(mut call: Call) -> Result<Answer> {
     let request: NetworkConnectRequest = call.json_required().await?;
-    call.engine().networks.connect(call.id(), request)?;
+    let NetworkConnectRequest { container, endpoint_config } = request;
+    call.engine().containers.connect(call.id(), &container, endpoint_config).await?;
     Ok(answer::empty(StatusCode::OK))
 }
 
 pub(crate) async fn disconnect(mut call: Call) -> Result<Answer> {
     let request: NetworkDisconnectRequest = call.json_required().await?;
-    call.engine().networks.disconnect(call.id(), request)?;
+    call.engine().containers.disconnect(call.id(), &request.container, request.force).await?;
     Ok(answer::empty(StatusCode::OK))
 }
 
 pub(crate) async fn prune(call: Call) -> Result<Answer> {
     let filters = call.query.filters()?;
-    answer::json(&call.engine().networks.prune(&filters)?)
+    answer::json(&call.engine().networks.prune(&filters).await?)
 }

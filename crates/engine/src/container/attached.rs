@@ -1,14 +1,13 @@
 //! What a container's networks look like to clients, and which image its name means by now.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use sha2::{Digest as _, Sha256};
-use wharf_api::{EndpointSettings, Network, PortMap};
+use wharf_api::NetworkSettings;
 use wharf_oci::Digest;
 
-use super::record::{Record, View};
-use super::spec::peers::joined;
+use super::record::View;
 use super::{Containers, State};
+use crate::network::Shown;
 
 impl Containers {
     /// Whether the name `asked` still means the image `id`.
@@ -33,43 +32,34 @@ impl Containers {
         made_from.map(|image| image.id.to_string()).collect()
     }
 
-    /// A container's networks by name. The network's id is known from the first start on, the endpoint's while
-    /// the container runs.
-    pub(super) fn endpoints(&self, view: &View) -> BTreeMap<String, EndpointSettings> {
-        let mut endpoints = view.record.endpoints.clone();
-        let mode = &view.record.host_config.network_mode;
-        if endpoints.is_empty() && joined(mode).is_none() {
-            endpoints.insert(mode.clone(), EndpointSettings::default());
-        }
-        let was_started = !matches!(view.state(), State::Created { .. });
-        for (name, endpoint) in endpoints.iter_mut().filter(|_| was_started) {
-            let Ok(network) = self.networks.inspect(name) else { continue };
-            if view.state().process().is_some() {
-                endpoint.endpoint_id =
-                    hex::encode(Sha256::digest(format!("{} {}", view.record.id, network.id)));
-            }
-            endpoint.network_id = network.id;
-        }
-        endpoints
+    /// A container's networks and published ports as clients see them.
+    pub(super) fn shown(&self, view: &View) -> Shown {
+        let started = !matches!(view.state(), State::Created { .. });
+        self.networks.shown(&view.record, started, view.state().process().is_some())
     }
 
-    /// The networks that a container joins when it starts.
-    pub(super) fn joins(&self, record: &Record) -> Vec<Network> {
-        let mode = &record.host_config.network_mode;
-        if joined(mode).is_some() {
-            return Vec::new();
+    /// What its inspection says of them. The namespace is found through the process that is in it.
+    pub(super) fn network_settings(&self, view: &View) -> NetworkSettings {
+        let Shown { sandbox_id, ports, networks, .. } = self.shown(view);
+        let pid = view.state().process().filter(|_| !sandbox_id.is_empty()).map(|running| running.pid);
+        let mut settings = NetworkSettings {
+            sandbox_id,
+            sandbox_key: pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
+            ports,
+            networks,
+            ..NetworkSettings::default()
+        };
+        // Older clients look for the default network's address here.
+        if let Some(bridge) = settings.networks.get("bridge").cloned() {
+            settings.endpoint_id = bridge.endpoint_id;
+            settings.gateway = bridge.gateway;
+            settings.ip_address = bridge.ip_address;
+            settings.ip_prefix_len = bridge.ip_prefix_len;
+            settings.ipv6_gateway = bridge.ipv6_gateway;
+            settings.global_ipv6_address = bridge.global_ipv6_address;
+            settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
+            settings.mac_address = bridge.mac_address;
         }
-        let names: Vec<&String> =
-            if record.endpoints.is_empty() { vec![mode] } else { record.endpoints.keys().collect() };
-        names.into_iter().filter_map(|name| self.networks.inspect(name).ok()).collect()
-    }
-
-    /// A container's exposed ports, and where published ones are to be found.
-    pub(super) fn ports(&self, view: &View) -> PortMap {
-        if !view.state().is_active() {
-            return PortMap::new();
-        }
-        let exposed = view.record.config.exposed_ports.iter().flatten();
-        exposed.map(|(port, _)| (port.clone(), None)).collect()
+        settings
     }
 }

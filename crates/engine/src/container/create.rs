@@ -65,7 +65,8 @@ impl Containers {
     /// Checks the request and fills in what it leaves open.
     fn checked(&self, id: &str, request: CreateRequest) -> Result<(CreateRequest, Vec<String>)> {
         let container_id = |asked: &str| self.find(asked).ok().map(|one| one.id().to_owned());
-        let ask = validate::Ask { engine: &self.config, id, container_id: &container_id };
+        let network = |asked: &str| self.networks.find(asked).ok();
+        let ask = validate::Ask { engine: &self.config, id, container_id: &container_id, network: &network };
         let CreateRequest { mut config, host_config, networking_config } = request;
         let (mut host, mut networking) =
             (host_config.unwrap_or_default(), networking_config.unwrap_or_default());

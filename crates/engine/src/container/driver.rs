@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use wharf_api::UpdateRequest;
+use wharf_api::{EndpointSettings, UpdateRequest};
 use wharf_shim::protocol::Event;
 use wharf_shim::{Descriptors, Events, Handle};
 
@@ -46,6 +46,8 @@ pub(super) enum Verb {
     Rename(String),
     Update(Box<UpdateRequest>),
     Remove { force: bool, volumes: bool },
+    Connect { network: String, settings: Box<EndpointSettings> },
+    Disconnect { network: String },
 }
 
 /// How a container is asked to end.
@@ -68,6 +70,7 @@ impl Verb {
             Self::Unpause => Request::Unpause,
             Self::Rename(_) => Request::Rename,
             Self::Update(_) => Request::Update,
+            Self::Connect { .. } | Self::Disconnect { .. } => Request::Network,
             Self::Remove { force, .. } => Request::Remove { force: *force },
         }
     }
@@ -196,6 +199,8 @@ impl Driver {
             Verb::Unpause => answer(reply, self.unpause().await),
             Verb::Rename(name) => answer(reply, self.rename(name).await),
             Verb::Update(request) => answer(reply, self.update(*request).await),
+            Verb::Connect { network, settings } => answer(reply, self.connect(&network, *settings).await),
+            Verb::Disconnect { network } => answer(reply, self.disconnect(&network).await),
             Verb::Remove { volumes, .. } => self.remove(volumes, reply).await,
         }
     }
@@ -217,6 +222,7 @@ impl Driver {
             Some(Event::ExecExited { id, exit }) => self.tell(Happening::ExecExited { id, exit }),
             Some(Event::Detached { exec: Some(id) }) => self.tell(Happening::ExecDetached { id }),
             Some(Event::Detached { exec: None }) => self.emit("detach", &[]),
+            Some(Event::LogRotated) => self.tell(Happening::LogRotated),
             Some(Event::LogDropped { lines }) => {
                 tracing::warn!("container {}: {lines} log lines were dropped", self.container.id());
             }

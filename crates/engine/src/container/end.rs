@@ -64,14 +64,16 @@ impl Driver {
         if exit.oom_killed && !life.oom {
             self.emit("oom", &[]);
         }
+        if !was_waiting {
+            self.networks("disconnect");
+        }
+        // The policy keeps addresses and ports from one start to the next.
+        let leaving = (!again).then(|| self.leave_networks());
         if again {
             self.set(Life { state: State::Restarting(run), restart_count, ..life });
         } else {
             self.let_go();
             self.set(Life { state: State::Exited(run), restart_count, ..life });
-        }
-        if !was_waiting {
-            self.networks("disconnect");
         }
         if !again {
             self.unmounted();
@@ -79,6 +81,10 @@ impl Driver {
         self.emit("die", &[("exitCode", &code.to_string()), ("execDuration", &seconds.to_string())]);
         self.tell(Happening::Ended);
         failpoint::pass("end.logged");
+        // Whoever hears of the end may use the ports at once.
+        if let Some(leaving) = leaving {
+            leaving.await;
+        }
         self.reached(Milestone::Ended);
         if !again {
             self.settle().await;
@@ -199,16 +205,6 @@ impl Driver {
         for point in record.mounts.iter().filter(|point| point.kind == super::spec::points::Kind::Volume) {
             let told = [("container", record.id.as_str()), ("driver", &point.driver)];
             self.event(Kind::Volume, "unmount", &point.name, &told);
-        }
-    }
-
-    /// Tells that the container joined its networks or left them.
-    pub(super) fn networks(&self, action: &str) {
-        let record = self.record();
-        for network in self.containers.joins(&record) {
-            let told =
-                [("container", record.id.as_str()), ("name", &network.name), ("type", &network.driver)];
-            self.event(Kind::Network, action, &network.id, &told);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use wharf_api::{ContainerInspect, ContainerState, GraphDriver, NEVER, NetworkSettings};
+use wharf_api::{ContainerInspect, ContainerState, GraphDriver, NEVER};
 use wharf_shim::protocol::Timestamp;
 
 use super::record::View;
@@ -63,11 +63,7 @@ impl Containers {
             image_manifest_descriptor: None,
             mounts: record.mounts.iter().map(Point::document).collect(),
             config: record.config.clone(),
-            network_settings: NetworkSettings {
-                ports: self.ports(view),
-                networks: self.endpoints(view),
-                ..NetworkSettings::default()
-            },
+            network_settings: self.network_settings(view),
         }
     }
 

@@ -20,14 +20,22 @@ use super::spec::{self, Build, Peer};
 use super::{Containers, State, log_config};
 use crate::config::OWN_RUNTIMES;
 use crate::error::{Error, Result};
+use crate::network::{Joined, Sandbox};
+use crate::userns;
 
 /// Prepares everything and starts the supervisor.
 pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
     let bundle = make_bundle(containers, &record.id)?;
-    let recipe = recipe(containers, record)?;
+    let recipe = containers.mapped(record, recipe(containers, record)?);
     let mount =
         recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
-    let spec = spec(containers, record, &mount)?;
+    let planned = containers.networks.plan(record)?;
+    let mut spec = spec(containers, record, planned.as_deref(), &mount)?;
+    let runtime = runtime(containers, record)?;
+    if runtime.is_some() {
+        // The oldest that says all there is to say: runtimes refuse what is newer than they are.
+        "1.0.2".clone_into(&mut spec.oci_version);
+    }
     let text =
         serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("write config.json: {error}")))?;
     std::fs::write(bundle.join("config.json"), text)
@@ -46,11 +54,16 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(
         open_stdin: record.config.open_stdin,
         stdin_once: record.config.stdin_once,
         restart: restart_policy(record),
-        runtime: runtime(containers, record)?,
+        runtime,
         bundle,
     };
-    let given = [(Carried::Root, mount.as_fd())];
-    let started = Handle::spawn(containers.executable.as_fd(), &config, &given);
+    let joined = match &planned {
+        Some(planned) => containers.networks.attach(record, planned)?,
+        None => None,
+    };
+    let mut given = vec![(Carried::Root, mount.as_fd())];
+    given.extend(joined.iter().flat_map(Joined::given));
+    let started = containers.nursery.spawn(containers.executable.as_fd(), &config, &given);
     started.map_err(|error| Error::internal(error.to_string()))
 }
 
@@ -100,11 +113,16 @@ pub(super) fn image(record: &Record) -> Result<Option<Digest>> {
     digest.map(Some).map_err(|_| Error::internal(format!("image id {} is not a digest", record.image_id)))
 }
 
-fn spec(containers: &Containers, record: &Record, mount: &DetachedMount) -> Result<wharf_oci::runtime::Spec> {
+fn spec(
+    containers: &Containers,
+    record: &Record,
+    sandbox: Option<&Sandbox>,
+    mount: &DetachedMount,
+) -> Result<wharf_oci::runtime::Spec> {
     // The mount itself: the end of a copy would wait for the kernel's grace period.
     let root = mount.as_fd().try_clone_to_owned().map_err(|error| Error::io("copy descriptor", &error))?;
     let root = Root::from_fd(root);
-    containers.networks.check_mode(&record.host_config.network_mode)?;
+    let net = containers.net(record, sandbox)?;
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
     crate::volume::copy_up(&root, &record.mounts)?;
     let image_layers = |id: &str| containers.layers_of(id);
@@ -116,12 +134,21 @@ fn spec(containers: &Containers, record: &Record, mount: &DetachedMount) -> Resu
         host: &record.host_config,
         points: &record.mounts,
         peers: &peers,
+        net: &net,
         root: &root,
         image_layers: &image_layers,
     })
 }
 
 impl Containers {
+    /// How a container's tree is mounted with its owners as its user namespace maps them.
+    pub(super) fn mapped(&self, record: &Record, recipe: Recipe) -> Recipe {
+        match userns::of(&self.config, &record.host_config) {
+            Some(ids) => Recipe::Mapped { ids: ids.clone(), recipe: Box::new(recipe) },
+            None => recipe,
+        }
+    }
+
     /// A container whose namespaces another wants to join.
     pub(super) fn peer(&self, asked: &str) -> Option<Peer> {
         let container = self.find(asked).ok()?;
@@ -140,9 +167,10 @@ impl Containers {
     /// The directories that make up an image's tree, the topmost first.
     fn layers_of(&self, id: &str) -> Result<Vec<PathBuf>> {
         let id: Digest = id.parse().map_err(|_| Error::internal(format!("image id {id} is not a digest")))?;
-        match self.store.image_recipe(Some(&id))? {
+        match self.store.image_recipe(Some(&id))?.unmapped() {
             Recipe::Overlay { lower, .. } | Recipe::View { lower } => Ok(lower),
             Recipe::Bind { source } => Ok(vec![source]),
+            Recipe::Mapped { .. } => Ok(Vec::new()),
         }
     }
 }

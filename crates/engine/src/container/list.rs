@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use wharf_api::{
-    ContainerSummary, Filters, HostConfigSummary, NetworkSettingsSummary, PortBinding, PortSummary,
+    ContainerSummary, Filters, HostConfigSummary, NetworkSettingsSummary, PortBinding, PortMap, PortSummary,
 };
 use wharf_shim::protocol::Timestamp;
 use wharf_sys::time::wall_nanos;
@@ -68,6 +68,9 @@ impl Containers {
         let record = &view.record;
         let host = &record.host_config;
         let health = container.health();
+        let mut shown = self.shown(view);
+        // A list leaves the names out.
+        shown.networks.values_mut().for_each(|one| (one.aliases, one.dns_names) = (None, None));
         ContainerSummary {
             id: record.id.clone(),
             names: vec![format!("/{}", record.name)],
@@ -77,7 +80,7 @@ impl Containers {
             image_manifest_descriptor: None,
             command: command(record),
             created: record.created.0.div_euclid(1_000_000_000),
-            ports: ports(view),
+            ports: ports(&shown.ports),
             size_rw: 0,
             size_root_fs: 0,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -87,7 +90,7 @@ impl Containers {
                 network_mode: host.network_mode.clone(),
                 annotations: host.annotations.clone(),
             },
-            network_settings: NetworkSettingsSummary { networks: Some(self.endpoints(view)) },
+            network_settings: NetworkSettingsSummary { networks: Some(shown.networks) },
             mounts: record.mounts.iter().map(Point::document).collect(),
         }
     }
@@ -133,15 +136,10 @@ fn command(record: &Record) -> String {
     line
 }
 
-/// The ports of a running container: exposed ones, and where published ones are to be found.
-fn ports(view: &View) -> Vec<PortSummary> {
-    if !view.state().is_active() {
-        return Vec::new();
-    }
-    let bindings = view.record.host_config.port_bindings.clone().unwrap_or_default();
-    let exposed = view.record.config.exposed_ports.iter().flatten().map(|(port, _)| port);
+/// Ports as a list has them: one entry for each place where one can be found.
+fn ports(shown: &PortMap) -> Vec<PortSummary> {
     let mut all = Vec::new();
-    for port in exposed {
+    for (port, bindings) in shown {
         let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
         let Ok(private_port) = number.parse() else { continue };
         let entry = |binding: &PortBinding| PortSummary {
@@ -150,7 +148,7 @@ fn ports(view: &View) -> Vec<PortSummary> {
             public_port: binding.host_port.parse().unwrap_or(0),
             r#type: protocol.to_owned(),
         };
-        match bindings.get(port).and_then(Option::as_ref) {
+        match bindings {
             Some(bound) if !bound.is_empty() => all.extend(bound.iter().map(entry)),
             _ => all.push(entry(&PortBinding::default())),
         }

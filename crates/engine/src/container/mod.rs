@@ -20,6 +20,7 @@ pub(crate) mod launch;
 pub mod list;
 mod log_config;
 pub mod logs;
+mod network;
 mod pause;
 pub mod prune;
 pub mod record;
@@ -46,6 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use wharf_api::Health;
 use wharf_shim::Handle;
+use wharf_shim::nursery::Nursery;
 use wharf_shim::protocol::{Attach, Exit};
 use wharf_store::Store;
 
@@ -80,6 +82,8 @@ pub struct Containers {
     pub(crate) index: Index,
     /// This program's file, open for reading: what supervisors are started from.
     pub(crate) executable: OwnedFd,
+    /// Makes supervisors.
+    pub(crate) nursery: Nursery,
     listeners: Mutex<Vec<mpsc::UnboundedSender<News>>>,
 }
 
@@ -97,6 +101,8 @@ pub enum Happening {
     Started,
     /// Its process ended.
     Ended,
+    /// Its log was turned over.
+    LogRotated,
     /// An exec's process ended.
     ExecExited { id: String, exit: Exit },
     /// A client left an exec's streams by its detach keys.
@@ -206,6 +212,7 @@ impl Containers {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, pools, store, images, volumes, networks, events, log, executable } = parts;
         let (index, listeners) = (Index::default(), Mutex::new(Vec::new()));
+        let group = config.supervisors_cgroup();
         Arc::new(Self {
             config,
             pools,
@@ -217,6 +224,7 @@ impl Containers {
             log,
             index,
             executable,
+            nursery: Nursery::in_group(group),
             listeners,
         })
     }

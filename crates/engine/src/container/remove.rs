@@ -97,6 +97,7 @@ impl Driver {
             tracing::warn!("container {}: {error}", record.id);
         }
         self.containers.index.remove(&record.id, &record.name);
+        self.containers.networks.forget(&record.id);
         self.emit("destroy", &[]);
         self.tell(Happening::Removed);
         self.retire();

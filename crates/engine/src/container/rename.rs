@@ -37,6 +37,7 @@ impl Driver {
         failpoint::pass("rename.logged");
         self.containers.index.release(&old, &record.id);
         self.set_record(record);
+        self.renamed_in_networks().await;
         self.emit("rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

@@ -91,6 +91,7 @@ impl Driver {
     async fn not_started(&mut self, failed: NotStarted) -> Error {
         self.container.disconnect();
         self.networks("disconnect");
+        self.leave_networks().await;
         self.unmounted();
         let NotStarted { code, error } = failed;
         let mut life = self.life();

@@ -127,11 +127,15 @@ pub enum Request {
     Unpause,
     Rename,
     Update,
-    Remove { force: bool },
+    Remove {
+        force: bool,
+    },
     Attach,
     Exec,
     Resize,
     Top,
+    /// Connecting it to a network, or disconnecting it.
+    Network,
 }
 
 /// The answer to a request.
@@ -196,10 +200,10 @@ pub fn decide(state: &State, request: Request) -> Decision {
         (Request::Remove { .. }, _) => Accept,
 
         (
-            Request::Start | Request::Restart | Request::Rename | Request::Update,
+            Request::Start | Request::Restart | Request::Rename | Request::Update | Request::Network,
             State::Removing(_) | State::Dead(_),
         ) => Deny(Denial::Leaving),
-        (Request::Restart | Request::Rename | Request::Update, _) => Accept,
+        (Request::Restart | Request::Rename | Request::Update | Request::Network, _) => Accept,
     }
 }
 
@@ -240,6 +244,9 @@ impl Denial {
                     "Cannot update container {id}: container is marked for removal and cannot be \"update\""
                 )
             }
+            (Request::Network, _) => format!(
+                "container {id} is marked for removal and cannot be connected or disconnected to the network"
+            ),
             (Request::Rename, _) => format!("container {id} is marked for removal and cannot be renamed"),
             (_, Self::AlreadyPaused) => format!("Container {id} is already paused"),
             (_, Self::NotPaused) => format!("Container {id} is not paused"),
@@ -278,7 +285,7 @@ mod tests {
         ]
     }
 
-    const REQUESTS: [Request; 14] = [
+    const REQUESTS: [Request; 15] = [
         Request::Start,
         Request::Stop,
         Request::Restart,
@@ -293,12 +300,13 @@ mod tests {
         Request::Exec,
         Request::Resize,
         Request::Top,
+        Request::Network,
     ];
 
     /// The law as a table: a row per request of [`REQUESTS`], a column per state of [`states`].
     /// `+` accept, `.` ignore, else the denial's first letter (`A` already paused, `P` paused, `N` not
     /// running, `U` not paused, `R` restarting, `S` still running, `L` leaving).
-    const LAW: [&str; 14] = [
+    const LAW: [&str; 15] = [
         "++.P.+LL", // start
         "..+++...", // stop
         "++++++LL", // restart
@@ -313,6 +321,7 @@ mod tests {
         "NN+PRNNN", // exec
         "NN++RNNN", // resize
         "NN++RNNN", // top
+        "++++++LL", // network
     ];
 
     fn letter(decision: Decision) -> char {

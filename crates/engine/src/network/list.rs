@@ -1,13 +1,32 @@
 //! Lists of networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use wharf_api::{Filters, Network};
 
-use super::BUILT_IN;
+use super::{BUILT_IN, Networks};
 use crate::error::{Error, Result};
 
-pub(super) fn list(networks: &[Network], filters: &Filters) -> Result<Vec<Network>> {
+impl Networks {
+    /// All networks that pass the filters, without their containers.
+    ///
+    /// # Errors
+    /// Invalid, for filters that are none.
+    pub async fn list(self: &Arc<Self>, filters: &Filters) -> Result<Vec<Network>> {
+        self.ready().await?;
+        let state = self.state();
+        let networks: Vec<Network> = state.known.values().map(|known| known.document().clone()).collect();
+        let used: BTreeSet<&str> = state
+            .sandboxes
+            .values()
+            .flat_map(|sandbox| sandbox.endpoints.iter().map(|endpoint| endpoint.network.as_str()))
+            .collect();
+        filtered(&networks, &used, filters)
+    }
+}
+
+fn filtered(networks: &[Network], used: &BTreeSet<&str>, filters: &Filters) -> Result<Vec<Network>> {
     let known = ["dangling", "driver", "id", "label", "name", "scope", "type"];
     filters.check(&known).map_err(|error| Error::invalid(error.to_string()))?;
     let dangling = filters.boolean("dangling").map_err(|_| {
@@ -26,7 +45,8 @@ pub(super) fn list(networks: &[Network], filters: &Filters) -> Result<Vec<Networ
     let passes = |network: &&Network| {
         let kind = if BUILT_IN.contains(&network.name.as_str()) { "builtin" } else { "custom" };
         // A built-in network is never dangling.
-        (dangling != Some(true) || kind == "custom")
+        let is_dangling = kind == "custom" && !used.contains(network.id.as_str());
+        dangling.is_none_or(|wanted| wanted == is_dangling || (!wanted && kind == "builtin"))
             && filters.exact("driver", &network.driver)
             && filters.exact("scope", &network.scope)
             && filters.exact("type", kind)
@@ -39,12 +59,18 @@ pub(super) fn list(networks: &[Network], filters: &Filters) -> Result<Vec<Networ
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
+    use crate::config::EngineConfig;
 
     fn names(filters: &str) -> Result<Vec<String>> {
-        let networks = super::super::Networks::open("wharf", std::path::Path::new("/tmp"));
-        let found = networks.list(&Filters::parse(filters).unwrap())?;
-        Ok(found.into_iter().map(|network| network.name).collect())
+        let (_folder, networks) = testing::networks(EngineConfig::default());
+        let all: Vec<Network> =
+            networks.state().known.values().map(|known| known.document().clone()).collect();
+        let found = filtered(&all, &BTreeSet::new(), &Filters::parse(filters).unwrap())?;
+        let mut names: Vec<String> = found.into_iter().map(|network| network.name).collect();
+        names.sort();
+        Ok(names)
     }
 
     #[test]

@@ -1,193 +1,258 @@
-//! Networks, as documents so far: the three that are always there.
+//! Networks, and what running containers have of them.
+//!
+//! ```text
+//! create ─▶ Known ── on disk, its subnets in the address space, a bridge in the kernel
+//!             │ plan: addresses for a container's endpoints, by memory alone
+//!             ▼
+//!          Sandbox ── attach: namespace, interfaces, ports (network.json in the bundle)
+//!             │ connect / disconnect while it runs
+//!             ▼
+//!           leave: all of it goes with the container's end
+//! ```
+//!
+//! The lock of [`Networks`] is held for calculations only, never while the kernel or the disk is waited for.
+//! The kernel's side is opened when the first container or network needs it.
 
+mod attach;
+mod bandwidth;
+pub(crate) mod check;
+mod create;
+mod default;
+mod document;
+mod kernel;
+mod known;
 mod list;
+mod live;
+mod names;
+mod options;
+mod plan;
+mod ports;
+mod reach;
+mod recover;
+mod remove;
+mod sandbox;
+mod settings;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wharf_api::{
-    ConfigReference, Filters, Ipam, Network, NetworkConnectRequest, NetworkCreateRequest,
-    NetworkCreateResponse, NetworkDisconnectRequest, NetworksPruned,
-};
+use wharf_network::ipam::Ipam;
+use wharf_store::Store;
+
+pub use ipnet::IpNet;
+pub use reach::Reachable;
+pub use settings::{DefaultBridge, NetworkConfig};
+pub use wharf_network::helper::Protocol;
+pub use wharf_network::ipam::DefaultPool;
+pub use wharf_network::types::{Opening, PublishPolicy};
+
+pub(crate) use attach::Joined;
+pub(crate) use document::Shown;
+pub(crate) use known::Known;
+pub(crate) use live::Changed;
+pub(crate) use names::split as split_link;
+pub(crate) use sandbox::Sandbox;
 
 use crate::config::EngineConfig;
-use crate::container::record::Record;
-use crate::container::spec::peers::joined;
 use crate::error::{Error, Result};
-use crate::events::Events;
+use crate::events::{Events, Kind};
+use crate::pools::Pools;
+use kernel::Kernel;
+use known::Definition;
 
 /// The names of the networks that are always there.
 pub const BUILT_IN: [&str; 3] = ["bridge", "host", "none"];
+/// Where the store keeps them.
+const DOCUMENTS: &str = "networks";
 
 /// The engine's networks.
 #[derive(Debug)]
 pub struct Networks {
-    /// In the order of [`BUILT_IN`].
-    documents: Vec<Network>,
+    config: Arc<EngineConfig>,
+    pools: Pools,
+    store: Arc<Store>,
+    events: Arc<Events>,
+    /// This program's file, for the net helper.
+    executable: OwnedFd,
+    state: Mutex<State>,
+    /// Opened by the first who needs it, while others wait.
+    kernel: Mutex<Option<Arc<Kernel>>>,
+}
+
+/// All that is known, in memory.
+#[derive(Debug)]
+struct State {
+    /// By id.
+    known: BTreeMap<String, Arc<Known>>,
+    /// Names of networks being made or removed.
+    busy: BTreeSet<String>,
+    ipam: Ipam,
+    /// What containers have that run, by the container's id.
+    sandboxes: HashMap<String, Arc<Sandbox>>,
+    /// The addresses that a container had when it last ran, by container and network: it gets them again if it can.
+    last: HashMap<String, Vec<(String, IpAddr)>>,
+    /// Running containers that an opening engine found and the kernel's side has not heard of.
+    found: Vec<recover::Found>,
 }
 
 impl Networks {
-    /// The networks of an engine.
-    pub fn new(config: &EngineConfig, _events: &Arc<Events>) -> Self {
-        Self::open(&config.instance, &config.data_root)
-    }
-
-    /// The networks of `instance`; their ids derive from it and from its data root, so they stay from run to run.
-    pub fn open(instance: &str, data_root: &Path) -> Self {
-        let created =
-            std::fs::metadata(data_root).and_then(|meta| meta.created().or_else(|_| meta.modified()));
-        let created = created.ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
-        let describe = |name: &&str| describe(name, instance, data_root, created);
-        Self { documents: BUILT_IN.iter().map(describe).collect() }
-    }
-
-    /// The networks a container joins when it starts; none where it has no network of its own.
-    pub fn of(&self, record: &Record) -> Vec<Network> {
-        if record.config.network_disabled || joined(&record.host_config.network_mode).is_some() {
-            return Vec::new();
-        }
-        record.endpoints.keys().filter_map(|name| self.inspect(name).ok()).collect()
-    }
-
-    /// All networks that pass the filters.
+    /// Reads the networks from the disk. The kernel is not touched.
     ///
     /// # Errors
-    /// Invalid, for filters that are none.
-    pub fn list(&self, filters: &Filters) -> Result<Vec<Network>> {
-        list::list(&self.documents, filters)
+    /// When the database fails, or a network in it contradicts the others.
+    pub(crate) fn open(
+        config: Arc<EngineConfig>,
+        pools: Pools,
+        store: Arc<Store>,
+        events: Arc<Events>,
+        executable: &OwnedFd,
+    ) -> Result<Self> {
+        let executable = executable.as_fd().try_clone_to_owned();
+        let executable = executable.map_err(|error| Error::io("copy descriptor", &error))?;
+        let defaults = match config.network.pools.as_slice() {
+            [] => DefaultPool::defaults(&config.data_root.to_string_lossy()),
+            pools => pools.to_vec(),
+        };
+        let mut ipam = Ipam::new(defaults);
+        let mut known = BTreeMap::new();
+        let mut stored = None;
+        for (id, bytes) in store.documents(DOCUMENTS).all()? {
+            let damaged = |why: &dyn std::fmt::Display| Error::internal(format!("read network {id}: {why}"));
+            let definition: Definition = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+            if definition.document.name == "bridge" {
+                stored = Some(definition);
+                continue;
+            }
+            definition.claim(&mut ipam).map_err(|error| damaged(&error))?;
+            known.insert(id.clone(), Arc::new(definition.known()?));
+        }
+        for definition in default::built_in(&config, stored, &mut ipam)? {
+            known.insert(definition.document.id.clone(), Arc::new(definition.known()?));
+        }
+        let (sandboxes, last) = (HashMap::new(), HashMap::new());
+        let found = Vec::new();
+        let state = Mutex::new(State { known, busy: BTreeSet::new(), ipam, sandboxes, last, found });
+        Ok(Self { config, pools, store, events, executable, state, kernel: Mutex::new(None) })
+    }
+
+    // Nothing panics while it is held.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A network by name, id or the start of its id.
     ///
     /// # Errors
-    /// `network NAME not found`.
-    pub fn inspect(&self, name: &str) -> Result<Network> {
-        let by_name = self.documents.iter().find(|network| network.name == name || network.id == name);
-        let by_prefix = || {
-            let mut found =
-                self.documents.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
-            found.next().filter(|_| found.next().is_none())
+    /// `network NAME not found`, or several begin so.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Known>> {
+        self.state().find(name)
+    }
+
+    /// What a running container has of networks.
+    pub(crate) fn sandbox(&self, container: &str) -> Option<Arc<Sandbox>> {
+        self.state().sandboxes.get(container).cloned()
+    }
+
+    fn settings(&self) -> &NetworkConfig {
+        &self.config.network
+    }
+
+    fn emit(&self, action: &str, network: &wharf_api::Network, more: &[(&str, &str)]) {
+        let mut attributes: BTreeMap<String, String> =
+            [("name".to_owned(), network.name.clone()), ("type".to_owned(), network.driver.clone())].into();
+        attributes.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.events.emit(Kind::Network, action, &network.id, attributes);
+    }
+
+    /// Tells that a container joined its networks or left them.
+    pub(crate) fn announce(&self, action: &str, container: &str) {
+        let networks: Vec<Arc<Known>> = {
+            let state = self.state();
+            let endpoints = state.sandboxes.get(container).into_iter().flat_map(|one| &one.endpoints);
+            endpoints.filter_map(|endpoint| state.known.get(&endpoint.network).cloned()).collect()
         };
-        by_name
-            .or_else(by_prefix)
-            .cloned()
-            .ok_or_else(|| Error::not_found(format!("network {name} not found")))
+        networks.iter().for_each(|network| self.announce_one(action, container, network));
     }
 
-    /// Whether a container can start on `mode`; peers of `container:X` are looked up elsewhere.
-    ///
-    /// # Errors
-    /// Docker's words of a start on a network that is not there.
-    pub fn check_mode(&self, mode: &str) -> Result<()> {
-        if joined(mode).is_some() {
-            return Ok(());
+    /// Tells that a container joined a network or left it.
+    pub(crate) fn announce_one(&self, action: &str, container: &str, network: &Known) {
+        self.emit(action, network.document(), &[("container", container)]);
+    }
+
+    /// What `host-gateway` stands for: the host, as seen from containers.
+    pub(crate) fn host_gateways(&self) -> Vec<IpAddr> {
+        match self.settings().host_gateways.as_slice() {
+            [] => {
+                let bridge = self.find("bridge").ok();
+                [false, true].into_iter().filter_map(|v6| bridge.as_ref()?.gateway(v6)).collect()
+            }
+            given => given.to_vec(),
         }
-        let context = "failed to set up container networking";
-        self.inspect(mode).map(drop).map_err(|error| error.context(context))
-    }
-
-    /// Makes a network.
-    ///
-    /// # Errors
-    /// Always, for now.
-    pub fn create(&self, ask: NetworkCreateRequest) -> Result<NetworkCreateResponse> {
-        if BUILT_IN.contains(&ask.name.as_str()) {
-            let why = "operation is not permitted on predefined";
-            return Err(Error::forbidden(format!("{why} {} network ", ask.name)));
-        }
-        Err(missing("creating networks"))
-    }
-
-    /// Connects a container to a network.
-    ///
-    /// # Errors
-    /// Always, for now.
-    pub fn connect(&self, name: &str, _ask: NetworkConnectRequest) -> Result<()> {
-        self.inspect(name)?;
-        Err(missing("connecting containers to networks"))
-    }
-
-    /// Disconnects a container from a network.
-    ///
-    /// # Errors
-    /// Always, for now.
-    pub fn disconnect(&self, name: &str, _ask: NetworkDisconnectRequest) -> Result<()> {
-        self.inspect(name)?;
-        Err(missing("disconnecting containers from networks"))
-    }
-
-    /// Removes a network.
-    ///
-    /// # Errors
-    /// Always: the built-in ones stay.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        let network = self.inspect(name)?;
-        Err(Error::forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)))
-    }
-
-    /// Removes the networks that no container uses; none of the built-in ones.
-    ///
-    /// # Errors
-    /// Invalid, for filters that are none.
-    pub fn prune(&self, filters: &Filters) -> Result<NetworksPruned> {
-        filters.check(&["label", "label!", "until"]).map_err(|error| Error::invalid(error.to_string()))?;
-        Ok(NetworksPruned { networks_deleted: None })
     }
 }
 
-fn missing(what: &str) -> Error {
-    Error::not_implemented(format!("{what} is not available in this version of Wharf"))
+impl State {
+    fn find(&self, name: &str) -> Result<Arc<Known>> {
+        let by_name = || self.known.values().find(|network| network.name() == name);
+        if let Some(found) = self.known.get(name).or_else(by_name) {
+            return Ok(found.clone());
+        }
+        let prefixed = |network: &&Arc<Known>| !name.is_empty() && network.id().starts_with(name);
+        let mut found = self.known.values().filter(prefixed);
+        match (found.next(), found.next()) {
+            (Some(network), None) => Ok(network.clone()),
+            (Some(_), Some(_)) => {
+                let why = format!("network {name} is ambiguous (matched by prefix on several ids)");
+                Err(Error::invalid(why))
+            }
+            _ => Err(Error::not_found(format!("network {name} not found"))),
+        }
+    }
 }
 
-fn describe(name: &str, instance: &str, data_root: &Path, created: jiff::Timestamp) -> Network {
-    use sha2::{Digest as _, Sha256};
-    let seed = format!("network {instance} {} {name}", data_root.display());
-    let driver = if name == "none" { "null" } else { name };
-    Network {
-        name: name.to_owned(),
-        id: hex::encode(Sha256::digest(seed)),
-        created: created.to_string(),
-        scope: "local".to_owned(),
-        driver: driver.to_owned(),
-        enable_ipv4: true,
-        ipam: Ipam { driver: "default".to_owned(), ..Ipam::default() },
-        config_from: ConfigReference::default(),
-        options: Some(BTreeMap::new()),
-        labels: Some(BTreeMap::new()),
-        ..Network::default()
+/// An error of the kernel plane or the address space in the class that Docker gives it.
+impl From<wharf_network::Error> for Error {
+    fn from(error: wharf_network::Error) -> Self {
+        use wharf_network::Error as Plane;
+        let text = error.to_string();
+        match error {
+            Plane::PoolOverlaps { .. } | Plane::AddressTaken(_) => Self::forbidden(text),
+            Plane::PoolsExhausted | Plane::AddressOutside(_) | Plane::Invalid(_) | Plane::NoInterface(_) => {
+                Self::invalid(text)
+            }
+            Plane::NoNetwork(_) => Self::not_found(text),
+            Plane::Full { .. } => Self::conflict(text),
+            Plane::Unsupported(_) => Self::not_implemented(text),
+            _ => Self::internal(text),
+        }
+    }
+}
+
+impl From<wharf_network::helper::HelperError> for Error {
+    fn from(error: wharf_network::helper::HelperError) -> Self {
+        Self::internal(error.to_string())
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod testing {
     use super::*;
 
-    fn networks() -> Networks {
-        Networks::open("wharf", Path::new("/tmp"))
-    }
-
-    #[test]
-    fn networks_are_found_by_name_and_id() {
-        let networks = networks();
-        let host = networks.inspect("host").unwrap();
-        assert_eq!(networks.inspect(&host.id).unwrap(), host);
-        assert_eq!(networks.inspect(&host.id[..12]).unwrap(), host);
-        assert_eq!(networks.inspect("none").unwrap().driver, "null");
-        assert_eq!(networks.inspect("nosuch").unwrap_err().message(), "network nosuch not found");
-    }
-
-    #[test]
-    fn the_built_in_ones_stay() {
-        let text = "bridge is a pre-defined network and cannot be removed";
-        assert_eq!(networks().remove("bridge").unwrap_err().message(), text);
-        assert!(networks().create(NetworkCreateRequest::default()).is_err());
-    }
-
-    #[test]
-    fn a_start_needs_its_network() {
-        assert!(networks().check_mode("none").is_ok() && networks().check_mode("container:x").is_ok());
-        let text = "failed to set up container networking: network foo not found";
-        assert_eq!(networks().check_mode("foo").unwrap_err().message(), text);
+    /// Networks over a store of their own; the kernel is never opened.
+    pub(super) fn networks(config: EngineConfig) -> (tempfile::TempDir, Networks) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            data_root: folder.path().to_owned(),
+            exec_root: folder.path().join("run"),
+            ..config
+        };
+        let store = Store::open(folder.path(), Some(wharf_store::Driver::Vfs)).unwrap();
+        let events = Arc::new(Events::open(folder.path()).unwrap());
+        let executable = std::fs::File::open("/proc/self/exe").unwrap().into();
+        let networks =
+            Networks::open(Arc::new(config), Pools::default(), store, events, &executable).unwrap();
+        (folder, networks)
     }
 }

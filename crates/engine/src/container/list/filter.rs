@@ -98,7 +98,7 @@ impl<'a> Selection<'a> {
             && self.health(container)
             && self.volume(&record.mounts)
             && self.network(containers, view)
-            && self.ports(view)
+            && self.ports(containers, view)
     }
 
     fn has_exited(&self, view: &View) -> bool {
@@ -129,7 +129,7 @@ impl<'a> Selection<'a> {
         if !self.filters.contains("network") {
             return true;
         }
-        let settings = containers.endpoints(view);
+        let settings = containers.shown(view).networks;
         settings.iter().any(|(name, one)| {
             self.filters.get("network").any(|wanted| {
                 name == wanted || (!one.network_id.is_empty() && one.network_id.starts_with(wanted))
@@ -137,11 +137,11 @@ impl<'a> Selection<'a> {
         })
     }
 
-    fn ports(&self, view: &View) -> bool {
+    fn ports(&self, containers: &Containers, view: &View) -> bool {
         if self.publish.is_empty() && self.expose.is_empty() {
             return true;
         }
-        let all = super::ports(view);
+        let all = super::ports(&containers.shown(view).ports);
         let within = |ranges: &[Ports], port: u16, protocol: &str| {
             ranges
                 .iter()

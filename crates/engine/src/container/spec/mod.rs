@@ -4,7 +4,7 @@
 
 pub mod capability;
 pub mod devices;
-mod etc;
+pub(crate) mod etc;
 pub mod limits;
 pub mod log;
 mod mounts;
@@ -29,6 +29,7 @@ use wharf_api::{ContainerConfig, HostConfig};
 use wharf_oci::runtime::{OCI_VERSION, Spec};
 use wharf_sys::root::Root;
 
+pub use etc::Net;
 pub use peers::{Peer, Peers, peers};
 pub use points::Point;
 pub use register::{Register, register};
@@ -64,6 +65,8 @@ pub struct Build<'a> {
     pub points: &'a [Point],
     /// The containers whose namespaces it joins.
     pub peers: &'a Peers,
+    /// What its files say of its networks.
+    pub net: &'a Net,
     /// Its root file system, mounted (nowhere, or anywhere).
     pub root: &'a Root,
     /// Finds the layers of an image mounted with `--mount type=image`, top first, by the id kept in the point.
@@ -85,7 +88,10 @@ pub fn build(ask: &Build<'_>) -> Result<Spec> {
     log::check(&ask.host.log_config)?;
     let files = etc::write(ask)?;
     let process = process::first(ask)?;
+    let (uid_mappings, gid_mappings) = namespaces::ids(ask);
     let mut linux = wharf_oci::runtime::Linux {
+        uid_mappings,
+        gid_mappings,
         namespaces: namespaces::namespaces(ask),
         sysctl: namespaces::sysctls(ask)?,
         cgroups_path: ask.engine.cgroup(ask.id, &ask.host.cgroup_parent),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use wharf_api::HostConfig;
-use wharf_oci::runtime::{Namespace, NamespaceKind};
+use wharf_oci::runtime::{IdMapping, Namespace, NamespaceKind};
+use wharf_sys::namespace::IdRange;
 
 use super::peers::{Peer, joined};
 use super::{Build, runtime_error};
 use crate::error::Result;
+use crate::userns;
 
 /// The namespaces to make or join; one that is not listed is the host's.
 pub(super) fn namespaces(ask: &Build<'_>) -> Vec<Namespace> {
@@ -23,7 +25,28 @@ pub(super) fn namespaces(ask: &Build<'_>) -> Vec<Namespace> {
     add(NamespaceKind::Ipc, &host.ipc_mode, &ask.peers.ipc, "ipc");
     add(NamespaceKind::Pid, &host.pid_mode, &ask.peers.pid, "pid");
     add(NamespaceKind::Cgroup, &host.cgroupns_mode, &None, "cgroup");
+    if userns::of(ask.engine, host).is_some() {
+        // What is joined belongs to the user namespace of that container; only there is it any use.
+        let peers = &ask.peers;
+        let peer = peers.network.as_ref().or(peers.ipc.as_ref()).or(peers.pid.as_ref());
+        let path = peer.map(|peer| path(peer, "user")).unwrap_or_default();
+        list.push(Namespace { kind: NamespaceKind::User, path });
+    }
     list
+}
+
+/// The ids of the container's user namespace, where it has one: users, groups.
+pub(super) fn ids(ask: &Build<'_>) -> (Vec<IdMapping>, Vec<IdMapping>) {
+    let Some(ids) = userns::of(ask.engine, ask.host) else { return (Vec::new(), Vec::new()) };
+    let list = |ranges: &[IdRange]| {
+        let mapping = |range: &IdRange| IdMapping {
+            container_id: range.inside,
+            host_id: range.outside,
+            size: range.size,
+        };
+        ranges.iter().map(mapping).collect()
+    };
+    (list(&ids.users), list(&ids.groups))
 }
 
 fn path(peer: &Peer, file: &str) -> String {
@@ -40,8 +63,12 @@ pub(super) fn sysctls(ask: &Build<'_>) -> Result<BTreeMap<String, String>> {
     if own_network && !host.privileged {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
-    // A user namespace of the container may not map all groups, but there is none yet.
-    if own_network && !host.privileged {
+    // A user namespace does not map all groups, and what is there already of a network is not its own.
+    let own_ids = userns::of(ask.engine, host).is_some();
+    if own_ids && host.network_mode != "none" {
+        sysctls.clear();
+    }
+    if own_network && !host.privileged && !own_ids {
         sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }
     for (name, value) in host.sysctls.iter().flatten() {

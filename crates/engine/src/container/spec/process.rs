@@ -32,7 +32,7 @@ pub(super) fn first(ask: &Build<'_>) -> Result<Process> {
         terminal: config.tty,
         console_size: console(host.console_size),
         args,
-        env: environment(config, config.tty, &identity, &[])?,
+        env: environment(config, config.tty, &identity, &ask.net.env, &[])?,
         cwd: cwd(&config.working_dir),
         rlimits: rlimits(ask.engine, host)?,
         no_new_privileges: opts.no_new_privileges.unwrap_or(ask.engine.no_new_privileges),
@@ -66,7 +66,7 @@ pub fn exec(
         terminal: ask.tty,
         console_size: ask.console_size.and_then(console),
         args: ask.cmd.clone().unwrap_or_default(),
-        env: environment(config, ask.tty, &identity, list(&ask.env))?,
+        env: environment(config, ask.tty, &identity, &[], list(&ask.env))?,
         cwd: cwd(cwd_wanted),
         rlimits: rlimits(engine, host)?,
         no_new_privileges: opts.no_new_privileges.unwrap_or(engine.no_new_privileges),
@@ -130,13 +130,14 @@ fn environment(
     config: &ContainerConfig,
     tty: bool,
     identity: &Identity,
+    linked: &[String],
     more: &[String],
 ) -> Result<Vec<String>> {
     let mut env = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={}", config.hostname)];
     if tty {
         env.push("TERM=xterm".to_owned());
     }
-    for variable in config.env.iter().flatten().chain(more) {
+    for variable in linked.iter().chain(config.env.iter().flatten()).chain(more) {
         check_nul(variable)?;
         replace(&mut env, variable);
     }
@@ -184,16 +185,17 @@ mod tests {
     #[test]
     fn the_environment_has_defaults_that_can_be_replaced_and_removed() {
         let path = format!("PATH={DEFAULT_PATH}");
-        let env = environment(&config(&["A=1", "A=2", "HOSTNAME"]), true, &somebody(1), &["B=x".to_owned()])
-            .unwrap();
+        let env =
+            environment(&config(&["A=1", "A=2", "HOSTNAME"]), true, &somebody(1), &[], &["B=x".to_owned()])
+                .unwrap();
         assert_eq!(env, [path.as_str(), "TERM=xterm", "A=2", "B=x", "HOME=/home/x"]);
-        let env = environment(&config(&["PATH=/p", "HOME=/h"]), false, &somebody(1), &[]).unwrap();
+        let env = environment(&config(&["PATH=/p", "HOME=/h"]), false, &somebody(1), &[], &[]).unwrap();
         assert_eq!(env, ["PATH=/p", "HOSTNAME=h", "HOME=/h"]);
     }
 
     #[test]
     fn a_nul_byte_is_refused_as_recorded() {
-        let error = environment(&config(&["A\0B=1"]), false, &somebody(1), &[]).unwrap_err();
+        let error = environment(&config(&["A\0B=1"]), false, &somebody(1), &[], &[]).unwrap_err();
         let why = "invalid environment variable \"A\\x00B\": contains nul byte (\\x00)";
         assert_eq!(error.message(), format!("{CREATE_FAILED}{INIT_FAILED}{why}"));
     }

@@ -26,7 +26,7 @@ impl Ground {
 
     /// What start makes of a request.
     fn spec(&self, mut config: ContainerConfig, mut host: HostConfig) -> Result<Spec> {
-        let ask = validate::Ask { engine: &self.engine, id: ID, container_id: &|_| None };
+        let ask = validate::Ask { engine: &self.engine, id: ID, container_id: &|_| None, network: &|_| None };
         validate::create(&ask, &mut config, &mut host, &mut NetworkingConfig::default())?;
         let image = wharf_oci::Config { cmd: Some(vec!["sh".to_owned()]), ..wharf_oci::Config::default() };
         validate::merge_image(&mut config, &image)?;
@@ -47,6 +47,7 @@ impl Ground {
             host: &host,
             points: &points,
             peers: &Peers::default(),
+            net: &Net::default(),
             root: &Root::open(self.dir.path().join("root")).unwrap(),
             image_layers: &|_| Ok(vec![PathBuf::from("/layers/b"), PathBuf::from("/layers/a")]),
         })

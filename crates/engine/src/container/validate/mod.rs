@@ -9,6 +9,7 @@ mod network;
 mod resources;
 
 use std::fmt;
+use std::sync::Arc;
 
 use wharf_api::{ContainerConfig, HostConfig, NetworkingConfig, UpdateRequest};
 
@@ -18,6 +19,7 @@ pub use resources::Facts;
 use crate::config::EngineConfig;
 use crate::container::spec::security::Options;
 use crate::error::Result;
+use crate::network::Known;
 
 /// What checking a create request needs to know.
 #[derive(Clone, Copy)]
@@ -28,6 +30,8 @@ pub struct Ask<'a> {
     pub id: &'a str,
     /// Finds the full id of another container by id, name or prefix.
     pub container_id: &'a dyn Fn(&str) -> Option<String>,
+    /// Finds a network by name, id or prefix.
+    pub(crate) network: &'a dyn Fn(&str) -> Option<Arc<Known>>,
 }
 
 impl fmt::Debug for Ask<'_> {
@@ -51,14 +55,14 @@ pub fn create(
     modes::check(config, host)?;
     host::check_request(host)?;
     let mut warnings = Vec::new();
-    network::check_endpoints(config, host, networking, &mut warnings)?;
+    network::check_endpoints(config, host, networking, ask.network, &mut warnings)?;
     config::check(config)?;
     host::check(host)?;
     warnings.extend(resources::check_new(host, Facts::of_host())?);
     host::check_platform(ask.engine, host, &mut warnings)?;
     logging::settle(ask.engine, host)?;
     host::fill(ask, host)?;
-    network::settle(config, host, networking, &mut warnings);
+    network::settle(config, host, networking, ask.network);
     config::fill(config, host, ask.id);
     Options::parse(host.security_opt.as_deref().unwrap_or_default())?;
     Ok(warnings)
@@ -80,7 +84,8 @@ pub(crate) mod testing {
     /// Runs [`create`] with defaults for what a test does not care about.
     pub(crate) fn create_with(config: &mut ContainerConfig, host: &mut HostConfig) -> Result<Vec<String>> {
         let engine = EngineConfig::default();
-        let ask = Ask { engine: &engine, id: "0123456789abcdef", container_id: &|_| None };
+        let ask =
+            Ask { engine: &engine, id: "0123456789abcdef", container_id: &|_| None, network: &|_| None };
         let mut networking = NetworkingConfig::default();
         create(&ask, config, host, &mut networking)
     }

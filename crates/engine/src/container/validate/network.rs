@@ -1,15 +1,13 @@
-//! Networks asked for. Only the three built-in ones are there yet, and the default one has loopback alone.
+//! Networks asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use wharf_api::{ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig};
 
 use crate::container::spec::peers::joined;
 use crate::error::{Error, Result};
-use crate::network::BUILT_IN;
-
-/// Said at create about every container on the default network.
-const LOOPBACK_ONLY: &str = "The bridge network is not available in this version of Wharf: the container has a loopback interface only.";
+use crate::network::{BUILT_IN, Known, check};
 
 fn mode(host: &HostConfig) -> &str {
     match host.network_mode.as_str() {
@@ -27,6 +25,7 @@ pub(super) fn check_endpoints(
     config: &ContainerConfig,
     host: &HostConfig,
     networking: &mut NetworkingConfig,
+    find: &dyn Fn(&str) -> Option<Arc<Known>>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let endpoints = networking.endpoints_config.get_or_insert_default();
@@ -44,45 +43,12 @@ pub(super) fn check_endpoints(
     for (name, endpoint) in endpoints.iter() {
         let wrong = |why: &str| Error::invalid(format!("invalid config for network {name}: {why}"));
         let endpoint = endpoint.as_ref().ok_or_else(|| wrong("EndpointsConfig is nil"))?;
-        if !endpoint.mac_address.is_empty() && !is_mac(&endpoint.mac_address) {
-            return Err(wrong(&format!("invalid MAC address {}", endpoint.mac_address)));
-        }
-        let problems = problems(endpoint, built_in(name));
-        match problems.as_slice() {
-            [] => {}
-            [one] => return Err(wrong(&format!("invalid endpoint settings:\n{one}"))),
-            many => return Err(wrong(&format!("invalid endpoint settings:\n* {}", many.join("\n* ")))),
-        }
+        check::mac(&endpoint.mac_address).map_err(|error| wrong(error.message()))?;
+        let known = find(name);
+        let settings = check::settings(endpoint, built_in(name), known.as_deref());
+        settings.map_err(|error| wrong(error.message()))?;
     }
     Ok(())
-}
-
-fn problems(endpoint: &EndpointSettings, built_in: bool) -> Vec<String> {
-    let mut problems = Vec::new();
-    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
-    let addresses = !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty();
-    if built_in && addresses {
-        problems.push("user specified IP address is supported on user defined networks only".to_owned());
-    }
-    if built_in && endpoint.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
-        problems.push(
-            "network-scoped alias is supported only for containers in user defined networks".to_owned(),
-        );
-    }
-    let (v4, v6) = (&ipam.ipv4_address, &ipam.ipv6_address);
-    if !v4.is_empty() && v4.parse::<std::net::Ipv4Addr>().is_err() {
-        problems.push(format!("invalid IPv4 address: {v4}"));
-    }
-    if !v6.is_empty() && v6.parse::<std::net::Ipv6Addr>().is_err() {
-        problems.push(format!("invalid IPv6 address: {v6}"));
-    }
-    problems
-}
-
-fn is_mac(text: &str) -> bool {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let pair = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
-    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(pair)
 }
 
 /// Fills in the network mode and the endpoint that goes with it.
@@ -90,7 +56,7 @@ pub(super) fn settle(
     config: &ContainerConfig,
     host: &mut HostConfig,
     networking: &mut NetworkingConfig,
-    warnings: &mut Vec<String>,
+    find: &dyn Fn(&str) -> Option<Arc<Known>>,
 ) {
     host.network_mode = mode(host).to_owned();
     let endpoints = networking.endpoints_config.get_or_insert_default();
@@ -102,8 +68,23 @@ pub(super) fn settle(
     } else if endpoints.is_empty() {
         endpoints.insert(host.network_mode.clone(), Some(EndpointSettings::default()));
     }
-    if host.network_mode == "bridge" && !config.network_disabled {
-        warnings.push(LOOPBACK_ONLY.to_owned());
+    // A network goes by its name, however it was asked for.
+    let asked = std::mem::take(endpoints);
+    for (name, mut endpoint) in asked {
+        let name = find(&name).map_or(name, |known| known.name().to_owned());
+        if let Some(endpoint) = &mut endpoint {
+            endpoint.ipam_config = endpoint.ipam_config.take().filter(|ipam| *ipam != Default::default());
+        }
+        endpoints.entry(name).or_insert(endpoint);
+    }
+    let mode =
+        find(&host.network_mode).map_or_else(|| host.network_mode.clone(), |known| known.name().to_owned());
+    let links = host.links.as_ref().filter(|links| !links.is_empty() && mode != "bridge");
+    if let (Some(links), Some(Some(endpoint))) = (links, endpoints.get_mut(&mode)) {
+        endpoint.links.get_or_insert_with(|| links.clone());
+    }
+    if !endpoints.is_empty() {
+        endpoints.entry(mode).or_insert_with(|| Some(EndpointSettings::default()));
     }
 }
 
@@ -115,7 +96,8 @@ mod tests {
     fn ask(endpoint: Option<EndpointSettings>) -> Result<()> {
         let endpoints_config = Some([("bridge".to_owned(), endpoint)].into());
         let mut networking = NetworkingConfig { endpoints_config };
-        check_endpoints(&ContainerConfig::default(), &HostConfig::default(), &mut networking, &mut Vec::new())
+        let (config, host) = (ContainerConfig::default(), HostConfig::default());
+        check_endpoints(&config, &host, &mut networking, &|_| None, &mut Vec::new())
     }
 
     fn text(endpoint: Option<EndpointSettings>) -> String {
@@ -144,12 +126,12 @@ mod tests {
     fn every_mode_has_its_endpoint() {
         let names = |mode: &str| {
             let mut host = HostConfig { network_mode: mode.to_owned(), ..HostConfig::default() };
-            let (mut networking, mut warnings) = (NetworkingConfig::default(), Vec::new());
-            settle(&ContainerConfig::default(), &mut host, &mut networking, &mut warnings);
-            (networking.endpoints_config.unwrap().into_keys().collect::<Vec<_>>(), warnings.len())
+            let mut networking = NetworkingConfig::default();
+            settle(&ContainerConfig::default(), &mut host, &mut networking, &|_| None);
+            networking.endpoints_config.unwrap().into_keys().collect::<Vec<_>>()
         };
-        assert_eq!(names(""), (vec!["bridge".to_owned()], 1));
-        assert_eq!(names("none"), (vec!["none".to_owned()], 0));
-        assert_eq!(names("container:x"), (vec![], 0));
+        assert_eq!(names(""), ["bridge"]);
+        assert_eq!(names("none"), ["none"]);
+        assert_eq!(names("container:x"), Vec::<String>::new());
     }
 }

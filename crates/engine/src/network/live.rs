@@ -1,0 +1,231 @@
+//! Networks of a container that runs, changed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use wharf_api::EndpointSettings;
+use wharf_network::plane::{Gateway, Target};
+use wharf_network::types::Attached;
+use wharf_shim::protocol::Carried;
+
+use super::attach::{not_published, request};
+use super::kernel::Kernel;
+use super::sandbox::{Endpoint, Published, Sandbox};
+use super::{Joined, Known, Networks, names, ports};
+use crate::container::record::Record;
+use crate::error::{Error, Result};
+
+/// What a change left for the container's supervisor to keep, and the files to be brought up to date.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) before: Arc<Sandbox>,
+    pub(crate) after: Arc<Sandbox>,
+    pub(crate) keep: Vec<(Carried, OwnedFd)>,
+}
+
+impl Networks {
+    /// Connects a running container to a network more. Sleeps.
+    ///
+    /// # Errors
+    /// Docker's, for addresses and ports that cannot be had; what the kernel refused. Nothing is changed then.
+    pub(crate) fn connect(
+        &self,
+        record: &Record,
+        network: &Arc<Known>,
+        settings: &EndpointSettings,
+        joined: &Joined,
+    ) -> Result<Changed> {
+        let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
+        let mut after = (*before).clone();
+        let endpoint = self.state().endpoint(record, network, settings, &after.endpoints)?;
+        let id = endpoint.id.clone();
+        after.endpoints.push(endpoint);
+        let result = self.kernel().and_then(|kernel| self.join(&kernel, record, &mut after, joined));
+        let keep = match result {
+            Ok(keep) => keep,
+            Err(error) => {
+                self.part(record, &mut after, &id, joined);
+                self.state().give_back(&after.endpoints[before.endpoints.len()..]);
+                return Err(error);
+            }
+        };
+        self.changed(record, before, after, keep)
+    }
+
+    fn join(
+        &self,
+        kernel: &Kernel,
+        record: &Record,
+        sandbox: &mut Sandbox,
+        joined: &Joined,
+    ) -> Result<Vec<(Carried, OwnedFd)>> {
+        let owner = record.id.as_str();
+        let mut keep = Vec::new();
+        if !sandbox.resolver && sandbox.endpoints.iter().any(|endpoint| endpoint.named) {
+            let made = kernel.helper.resolver(owner)?;
+            keep.extend(made.resolver.map(Joined::sockets).unwrap_or_default());
+            sandbox.resolver = true;
+        }
+        let route = kernel.helper.route(owner)?;
+        let target = Target { namespace: joined.namespace(), route: route.as_fd() };
+        let at = sandbox.endpoints.len() - 1;
+        let mut asked = request(sandbox, &sandbox.endpoints[at], &[]);
+        // All default routes are set in one go below.
+        (asked.gateways, asked.on_link) = (Vec::new(), false);
+        sandbox.endpoints[at].attached = Some(kernel.plane.attach(&asked, target)?);
+        kernel.plane.set_gateways(&gateways(sandbox), target)?;
+        self.republish(kernel, record, sandbox)?;
+        kernel.helper.set_names(owner, &names::table(&self.config, record, sandbox))?;
+        Ok(keep)
+    }
+
+    /// Takes a running container out of a network. Sleeps.
+    ///
+    /// # Errors
+    /// `container ID is not connected to network NAME`; what the kernel refused.
+    pub(crate) fn disconnect(&self, record: &Record, network: &Known, joined: &Joined) -> Result<Changed> {
+        let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
+        let endpoint = before.endpoint(network.id()).ok_or_else(|| {
+            Error::internal(format!("container {} is not connected to network {}", record.id, network.name()))
+        })?;
+        let endpoint = endpoint.clone();
+        let mut after = (*before).clone();
+        self.part(record, &mut after, &endpoint.id, joined);
+        self.state().give_back(std::slice::from_ref(&endpoint));
+        self.changed(record, before, after, Vec::new())
+    }
+
+    /// Takes an endpoint away; what cannot be undone is told in the log.
+    fn part(&self, record: &Record, sandbox: &mut Sandbox, endpoint: &str, joined: &Joined) {
+        let Some(kernel) = self.opened() else { return };
+        let warn = |error: &dyn std::fmt::Display| tracing::warn!("container {}: {error}", record.id);
+        let Some(at) = sandbox.endpoints.iter().position(|one| one.id == endpoint) else { return };
+        let gone = sandbox.endpoints[at].clone();
+        let mut rest = sandbox.clone();
+        rest.endpoints.remove(at);
+        let parted = || -> Result<()> {
+            let route = kernel.helper.route(&record.id)?;
+            let target = Target { namespace: joined.namespace(), route: route.as_fd() };
+            if let Some(attached) = &gone.attached {
+                kernel.plane.detach(attached, target)?;
+            }
+            Ok(kernel.plane.set_gateways(&gateways(&rest), target)?)
+        };
+        if let Err(error) = parted() {
+            warn(&error);
+        }
+        if let Err(error) = self.republish(&kernel, record, &mut rest) {
+            warn(&error);
+        }
+        if rest.resolver
+            && let Err(error) =
+                kernel.helper.set_names(&record.id, &names::table(&self.config, record, &rest))
+        {
+            warn(&error);
+        }
+        // The place of the one that went is still wanted by whoever undoes a connection.
+        (sandbox.published, sandbox.endpoints) = (rest.published, rest.endpoints);
+    }
+
+    /// Lets published ports lead to where the default routes are now.
+    pub(super) fn republish(&self, kernel: &Kernel, record: &Record, sandbox: &mut Sandbox) -> Result<()> {
+        let outward = sandbox.gateway(false).or_else(|| sandbox.gateway(true)).cloned();
+        match &outward {
+            None => {
+                let held: Vec<_> = sandbox.published.iter().flat_map(|one| one.held.clone()).collect();
+                sandbox.published.clear();
+                kernel.helper.unreserve(&record.id, &held)?;
+            }
+            Some(outward) if sandbox.published.is_empty() => {
+                let wishes = ports::wishes(record, outward.host_binding)?;
+                let held = ports::reserve(&kernel.helper, &record.id, &wishes);
+                sandbox.published = held.map_err(|error| not_published(record, outward, error))?;
+            }
+            Some(_) => {}
+        }
+        route_ports(kernel, &record.id, sandbox)
+    }
+
+    fn changed(
+        &self,
+        record: &Record,
+        before: Arc<Sandbox>,
+        after: Sandbox,
+        keep: Vec<(Carried, OwnedFd)>,
+    ) -> Result<Changed> {
+        let after = Arc::new(after);
+        self.state().sandboxes.insert(record.id.clone(), after.clone());
+        after.save(&self.config.bundle(&record.id))?;
+        Ok(Changed { before, after, keep })
+    }
+
+    /// Notes a change of a container's sandbox that the kernel has nothing of.
+    pub(crate) fn note(&self, record: &Record, change: impl FnOnce(&mut Sandbox)) -> Result<()> {
+        let Some(sandbox) = self.sandbox(&record.id) else { return Ok(()) };
+        let mut after = (*sandbox).clone();
+        change(&mut after);
+        if after.has_links() {
+            after.save(&self.config.bundle(&record.id))?;
+        }
+        self.state().sandboxes.insert(record.id.clone(), Arc::new(after));
+        Ok(())
+    }
+
+    /// A container was given another name. Sleeps.
+    pub(crate) fn renamed(&self, record: &Record) -> Result<()> {
+        self.note(record, |sandbox| {
+            sandbox.name.clone_from(&record.name);
+            for endpoint in &mut sandbox.endpoints {
+                let settings = record.endpoints.get(&endpoint.network_name).cloned().unwrap_or_default();
+                if endpoint.linked {
+                    endpoint.names = names::of(record, &settings);
+                }
+            }
+        })?;
+        match (self.sandbox(&record.id), self.opened()) {
+            (Some(sandbox), Some(kernel)) if sandbox.resolver => {
+                Ok(kernel.helper.set_names(&record.id, &names::table(&self.config, record, &sandbox))?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes the kernel's and the helper's idea of published ports that of the sandbox.
+pub(super) fn route_ports(kernel: &Kernel, owner: &str, sandbox: &mut Sandbox) -> Result<()> {
+    let published: &[Published] = &sandbox.published;
+    let (mappings, relays) = ports::routes(sandbox, published);
+    kernel.helper.relay(owner, &relays)?;
+    for endpoint in &mut sandbox.endpoints {
+        let own = |address| endpoint.addresses.iter().any(|net| net.addr() == address);
+        let wanted: Vec<_> = mappings.iter().filter(|mapping| own(mapping.container)).cloned().collect();
+        let Some(attached) = &mut endpoint.attached else { continue };
+        let gone: Vec<_> = attached.ports.iter().filter(|one| !wanted.contains(one)).cloned().collect();
+        let new: Vec<_> = wanted.into_iter().filter(|one| !attached.ports.contains(one)).collect();
+        if !gone.is_empty() {
+            kernel.plane.unpublish(attached, &gone)?;
+        }
+        if !new.is_empty() {
+            kernel.plane.publish(attached, &new)?;
+        }
+    }
+    Ok(())
+}
+
+/// The default routes that a sandbox should have.
+fn gateways(sandbox: &Sandbox) -> Vec<(&Attached, Gateway)> {
+    let of = |v6: bool| -> Option<(&Attached, Gateway)> {
+        let endpoint: &Endpoint = sandbox.gateway(v6)?;
+        let gateway = match endpoint.router(v6) {
+            Some(router) if !endpoint.on_link => Gateway::Via(router),
+            _ if v6 => Gateway::OnLink6,
+            _ => Gateway::OnLink4,
+        };
+        Some((endpoint.attached.as_ref()?, gateway))
+    };
+    [of(false), of(true)].into_iter().flatten().collect()
+}
+
+fn not_there(record: &Record) -> Error {
+    Error::conflict(format!("container {} is not running", record.id))
+}
