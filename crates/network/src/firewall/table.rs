@@ -43,7 +43,8 @@ impl Table {
             match state.owner {
                 Some(owner) if owner == port => table.persistent = state.flags & PERSIST != 0,
                 Some(owner) => return Err(Error::TableOwned { table: table.name, owner }),
-                None if state.flags & OWNER != 0 => table.claim()?,
+                // Its owner left it behind: the kernel then takes the owner flag away, the other stays.
+                None if state.flags & PERSIST != 0 => table.claim()?,
                 // Nobody ever owned it: it is replaced as a whole at the next write.
                 None => {}
             }

@@ -4,6 +4,8 @@
 mod world;
 
 mod attach;
+mod host_firewall;
 mod isolation;
 mod ports;
 mod speed;
+mod survival;

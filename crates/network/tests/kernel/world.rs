@@ -169,7 +169,7 @@ pub struct World {
     pub remote: Space,
     pub plane: Plane,
     pub settings: Settings,
-    firewall: Socket,
+    firewall: Option<Socket>,
     _run_dir: tempfile::TempDir,
 }
 
@@ -226,7 +226,7 @@ impl World {
             plane.reconcile(&[], &[]).unwrap();
             plane
         });
-        Self { host, remote, plane, settings, firewall, _run_dir: run_dir }
+        Self { host, remote, plane, settings, firewall: Some(firewall), _run_dir: run_dir }
     }
 
     /// A daemon's death and new life: the plane is opened again, with what should be there.
@@ -235,7 +235,7 @@ impl World {
         networks: &[Network],
         endpoints: &[Attached],
     ) -> wharf_network::types::Reconciled {
-        let firewall = self.firewall.duplicate().unwrap();
+        let firewall = self.firewall.as_ref().unwrap().duplicate().unwrap();
         let (settings, host) = (self.settings.clone(), &self.host);
         let (plane, done) = host.run(|| {
             let plane = Plane::open(settings, firewall.into()).unwrap();
@@ -244,6 +244,24 @@ impl World {
         });
         self.plane = plane;
         done
+    }
+
+    /// The daemon and the net helper die: every descriptor of the socket that owns the table is closed.
+    pub fn kill_owners(&mut self) {
+        self.firewall = None;
+        // A plane of another instance stands in its place, so that there is one.
+        let settings = Settings::new(&unique("dead"), self._run_dir.path());
+        let other = self.host.run(|| {
+            let socket = Socket::open(Family::Netfilter).unwrap();
+            Plane::open(settings, socket.into()).unwrap()
+        });
+        drop(std::mem::replace(&mut self.plane, other));
+    }
+
+    /// Both live again.
+    pub fn revive(&mut self, networks: &[Network], endpoints: &[Attached]) {
+        self.firewall = Some(self.host.run(|| Socket::open(Family::Netfilter).unwrap()));
+        self.reopen(networks, endpoints);
     }
 
     /// Makes a network.
