@@ -51,6 +51,18 @@ pub enum Error {
     /// The other way round.
     #[error("cannot overwrite non-directory \"{}\" with directory \"{}\"", .0.display(), .1.display())]
     OverwriteNonDirectory(PathBuf, PathBuf),
+    /// Nothing is at a path that something is to be copied from.
+    #[error("\"{0}\": not found")]
+    NotFound(String),
+    /// A pattern that is none.
+    #[error("syntax error in pattern: {0}")]
+    Pattern(String),
+    /// A directory is to be copied over something else.
+    #[error("cannot copy to non-directory: /{}", .0.display())]
+    OverwriteWithDirectory(PathBuf),
+    /// Something else is to be copied over a directory.
+    #[error("cannot replace to directory /{} with file", .0.display())]
+    OverwriteWithFile(PathBuf),
     /// A compression that is recognised but not read.
     #[error("{0} compressed archives are not supported")]
     Compression(&'static str),

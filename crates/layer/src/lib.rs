@@ -12,6 +12,7 @@
 
 mod changes;
 mod compression;
+mod copy;
 mod diff;
 mod error;
 pub mod job;
@@ -23,6 +24,7 @@ mod whiteout;
 
 pub use changes::{Change, ChangeKind, changes, changes_between};
 pub use compression::{Compression, compressor, decompressor};
+pub use copy::{CopyOptions, Mode, ModeError, copy};
 pub use diff::{DiffSummary, diff, diff_between};
 pub use error::{Error, Result};
 pub use pack::{PackOptions, pack, pack_dir};

@@ -17,3 +17,8 @@ pub use writer::Writer;
 
 /// Tar is made of blocks of this many bytes.
 pub const BLOCK: usize = 512;
+
+/// Whether `head`, a file's first bytes, begins an archive: a header whose checksum is right.
+pub(crate) fn is_header(head: &[u8]) -> bool {
+    head.first_chunk::<BLOCK>().is_some_and(|block| block[0] != 0 && header::Header::parse(block).is_ok())
+}

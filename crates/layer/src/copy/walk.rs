@@ -1,0 +1,252 @@
+//! The copying itself: one entry after another, directories before what is in them.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags, Stat, Timespec};
+use rustix::io::Errno;
+use wharf_sys::root::{Dir, Root};
+
+use super::CopyOptions;
+use crate::error::{Error, Result};
+use crate::whiteout::is_overlay_xattr;
+
+/// Mode of directories that nothing stands for in the source.
+const IMPLIED_MODE: u32 = 0o755;
+/// How deep directories may nest.
+const DEEPEST: usize = 4096;
+
+/// One copy under way.
+pub(super) struct Walk<'a> {
+    source: &'a Root,
+    target: &'a Root,
+    options: &'a CopyOptions<'a>,
+    /// Where files with several names went: device and inode to a path in the target.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(source: &'a Root, target: &'a Root, options: &'a CopyOptions<'a>) -> Self {
+        Self { source, target, options, links: HashMap::new() }
+    }
+
+    /// Copies the content of a directory into `to`, which is made where it is missing.
+    pub(super) fn directory(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let stat = self.source.stat_follow(from)?;
+        let is_new = self.make_new(to)?;
+        let source = self.source.dir(from)?;
+        let target = self.target.dir(to)?;
+        self.entries(&source, from, &target, to, 0)?;
+        if is_new && let Some((parent, name)) = self.target.parent(to)? {
+            self.attributes(self.named(from)?.as_ref(), &stat, &parent, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a file, device or FIFO to the path `to`.
+    pub(super) fn file(&mut self, from: &Path, to: &Path) -> Result<()> {
+        if let Some(parent) = to.parent() {
+            self.make(parent)?;
+        }
+        let Some((source, name)) = self.source.parent(from)? else { return Ok(()) };
+        let Some((target, new)) = self.target.parent(to)? else {
+            return Err(Error::OverwriteWithFile(to.to_owned()));
+        };
+        self.entry(&source, &name, from, &target, &new, to, 0)
+    }
+
+    /// A path of the source as an entry; the top is none.
+    fn named(&self, path: &Path) -> Result<Option<Named>> {
+        Ok(self.source.parent(path)?.map(|(dir, name)| Named { dir, name }))
+    }
+
+    /// Makes the directories of `path` below `base`, each with the attributes of the source's own.
+    pub(super) fn parents(&mut self, path: &Path, base: &Path) -> Result<()> {
+        self.make(base)?;
+        let mut from = PathBuf::new();
+        for part in path.components() {
+            from.push(part);
+            let to = base.join(&from);
+            let stat = self.source.stat_follow(&from)?;
+            if self.make_new(&to)?
+                && let Some((parent, name)) = self.target.parent(&to)?
+            {
+                self.attributes(self.named(&from)?.as_ref(), &stat, &parent, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and those above it that are missing.
+    pub(super) fn make(&mut self, path: &Path) -> Result<()> {
+        self.make_new(path).map(drop)
+    }
+
+    /// [`Self::make`]; whether the last one is new.
+    fn make_new(&mut self, path: &Path) -> Result<bool> {
+        match self.target.stat_follow(path) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => return Ok(false),
+            Ok(_) => return Err(Error::OverwriteWithDirectory(path.to_owned())),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(parent) = path.parent() {
+            self.make(parent)?;
+        }
+        let Some((parent, name)) = self.target.parent(path)? else { return Ok(false) };
+        parent.mkdir(&name, IMPLIED_MODE)?;
+        let (uid, gid) = self.options.owner.unwrap_or((0, 0));
+        parent.chown(&name, uid, gid)?;
+        parent.chmod(&name, IMPLIED_MODE)?;
+        Ok(true)
+    }
+
+    fn entries(&mut self, source: &Dir, from: &Path, target: &Dir, to: &Path, depth: usize) -> Result<()> {
+        if depth > DEEPEST {
+            return Err(Error::Limit { limit: DEEPEST as u64, unit: "directories" });
+        }
+        for entry in source.entries()? {
+            let (from, to) = (from.join(&entry.name), to.join(&entry.name));
+            if self.options.exclude.is_some_and(|exclude| exclude(&from)) {
+                continue;
+            }
+            self.entry(source, &entry.name, &from, target, &entry.name, &to, depth)
+                .map_err(|error| error.at(&to))?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two names in two directories, and their paths for errors")]
+    fn entry(
+        &mut self,
+        source: &Dir,
+        name: &OsStr,
+        from: &Path,
+        target: &Dir,
+        new: &OsStr,
+        to: &Path,
+        depth: usize,
+    ) -> Result<()> {
+        let stat = source.stat(name)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            let made = self.merge_directory(target, new, to)?;
+            self.entries(&source.dir(name)?, from, &made, to, depth + 1)?;
+            let entry = Named { dir: source.try_clone()?, name: name.to_owned() };
+            return self.attributes(Some(&entry), &stat, target, new);
+        }
+        clear(target, new, to)?;
+        if stat.st_nlink > 1 && self.link(&stat, target, new, to)? {
+            return Ok(());
+        }
+        match kind {
+            FileType::RegularFile => {
+                let mut input = std::fs::File::from(
+                    source.open(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC)?,
+                );
+                let mut output = target.create_file(new, 0o600)?;
+                reflink(&input, &output).or_else(|_| io::copy(&mut input, &mut output).map(drop))?;
+            }
+            FileType::Symlink => target.symlink(new, &source.read_link(name)?)?,
+            FileType::Socket => return Ok(()),
+            device => {
+                let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+                target.mknod(new, device, 0o600, number)?;
+            }
+        }
+        let entry = Named { dir: source.try_clone()?, name: name.to_owned() };
+        self.attributes(Some(&entry), &stat, target, new)
+    }
+
+    /// The target directory that a source directory's content goes into.
+    fn merge_directory(&self, target: &Dir, name: &OsStr, to: &Path) -> Result<Dir> {
+        match target.stat(name) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+            Ok(_) => return Err(Error::OverwriteWithDirectory(to.to_owned())),
+            Err(error) if error.is_not_found() => target.mkdir(name, 0o700)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(target.dir(name)?)
+    }
+
+    /// Makes a second name of a file that was copied already; `false` for its first.
+    fn link(&mut self, stat: &Stat, target: &Dir, new: &OsStr, to: &Path) -> Result<bool> {
+        let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) else {
+            self.links.insert((stat.st_dev, stat.st_ino), to.to_owned());
+            return Ok(false);
+        };
+        let Some((dir, name)) = self.target.parent(first)? else { return Ok(false) };
+        target.link(new, &dir, &name)?;
+        Ok(true)
+    }
+
+    /// Gives an entry the owner, mode, attributes and times of its source, in that order: a change of owner takes set-id
+    /// bits and capabilities away.
+    fn attributes(&self, source: Option<&Named>, stat: &Stat, target: &Dir, name: &OsStr) -> Result<()> {
+        let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        target.chown(name, uid, gid)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Symlink {
+            let bits = stat.st_mode & 0o7777;
+            let bits =
+                self.options.mode.as_ref().map_or(bits, |mode| mode.apply(bits, kind == FileType::Directory));
+            target.chmod(name, bits)?;
+        }
+        if let Some(source) = source {
+            extended(source, target, name)?;
+        }
+        #[expect(clippy::cast_possible_wrap, reason = "nanoseconds are below 10^9")]
+        let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
+        target.set_times(
+            name,
+            time(stat.st_atime, stat.st_atime_nsec),
+            time(stat.st_mtime, stat.st_mtime_nsec),
+        )?;
+        Ok(())
+    }
+}
+
+/// Copies extended attributes.
+fn extended(source: &Named, target: &Dir, name: &OsStr) -> Result<()> {
+    for attribute in source.dir.list_xattrs(&source.name)? {
+        // The overlay's own say how its layers are stacked, not what is in the tree.
+        if is_overlay_xattr(attribute.as_bytes()) {
+            continue;
+        }
+        if let Some(value) = source.dir.get_xattr(&source.name, &attribute)? {
+            match target.set_xattr(name, &attribute, &value) {
+                // What the file system or the kernel's policy does not take is left out.
+                Err(error) if matches!(error.errno(), Errno::OPNOTSUPP | Errno::PERM) => {}
+                done => done?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An entry by its directory and name.
+struct Named {
+    dir: Dir,
+    name: OsString,
+}
+
+/// Takes away what is in the place of a new file.
+fn clear(target: &Dir, name: &OsStr, to: &Path) -> Result<()> {
+    match target.stat(name) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Err(Error::OverwriteWithFile(to.to_owned()))
+        }
+        Ok(_) => Ok(target.unlink(name)?),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shares the blocks of a file where the file system can.
+fn reflink(input: &std::fs::File, output: &std::fs::File) -> io::Result<()> {
+    rustix::fs::ioctl_ficlone(output, input)?;
+    Ok(())
+}
