@@ -6,6 +6,7 @@ mod world;
 mod attach;
 mod host_firewall;
 mod isolation;
+mod limits;
 mod ports;
 mod speed;
 mod survival;

@@ -1,0 +1,99 @@
+//! Bandwidth, measured with iperf3 as users would.
+
+use std::process::{Child, Command};
+
+use wharf_network::types::{Bandwidth, Endpoint};
+
+use crate::world::*;
+
+/// A server that takes one test after the other.
+struct Iperf(Child);
+
+impl Iperf {
+    fn start(space: &Space) -> Self {
+        let child = space.run(|| {
+            Command::new("iperf3")
+                .args(["-s", "-p", "5201"])
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let listening = || space.shell("ss -Hltn sport = :5201");
+        while listening().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Iperf {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// What arrives, in bits a second: from the client to the server, or back.
+fn rate(client: &Space, server: &str, seconds: u32, back: bool) -> f64 {
+    let direction = if back { "-R" } else { "" };
+    let text = client.shell(&format!("iperf3 -c {server} -p 5201 -t {seconds} {direction} -J"));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
+}
+
+fn limited(limits: Bandwidth) -> (World, Container, Container) {
+    let world = World::new();
+    let network = bridge(&["10.82.1.0/24"]);
+    world.network(&network);
+    let wanted = Endpoint { bandwidth: limits, ..endpoint(&network, &["10.82.1.2/24"], &[]) };
+    let container = Container::new(&world, &wanted);
+    let other = world.container(&network, &["10.82.1.3/24"]);
+    (world, container, other)
+}
+
+fn near(measured: f64, wanted: u64, what: &str) {
+    let wanted = wanted as f64;
+    let share = measured / wanted;
+    println!("{what}: {:.2} Mbit/s of {:.0} ({:+.1} %)", measured / 1e6, wanted / 1e6, (share - 1.0) * 100.0);
+    assert!((0.95..=1.05).contains(&share), "{what}: {measured} of {wanted}");
+}
+
+fn both_ways(world: &World, container: &mut Container, other: &Space, limits: Bandwidth, seconds: u32) {
+    let mut attached = container.attached.clone();
+    world.host.run(|| world.plane.set_bandwidth(&mut attached, limits, container.target()).unwrap());
+    assert_eq!(attached.bandwidth, limits);
+    container.attached = attached;
+    let _ = other;
+    if let Some(egress) = limits.egress {
+        near(rate(&container.space, "10.82.1.3", seconds, false), egress, "egress");
+    }
+    if let Some(ingress) = limits.ingress {
+        near(rate(&container.space, "10.82.1.3", seconds, true), ingress, "ingress");
+    }
+}
+
+#[test]
+fn limits_hold_and_change_while_it_runs() {
+    let limits = |egress, ingress| Bandwidth { egress, ingress };
+    let (world, mut container, other) = limited(limits(Some(10_000_000), Some(50_000_000)));
+    let _server = Iperf::start(&other.space);
+    near(rate(&container.space, "10.82.1.3", 3, false), 10_000_000, "egress");
+    near(rate(&container.space, "10.82.1.3", 3, true), 50_000_000, "ingress");
+    both_ways(&world, &mut container, &other.space, limits(Some(80_000_000), Some(20_000_000)), 3);
+    both_ways(&world, &mut container, &other.space, limits(None, None), 1);
+    let queues = world.host.shell("tc qdisc show") + &container.space.shell("tc qdisc show");
+    assert!(!queues.contains("tbf"), "{queues}");
+    assert!(rate(&container.space, "10.82.1.3", 1, false) > 200e6);
+}
+
+#[test]
+#[ignore = "takes two minutes of an idle machine"]
+fn limits_hold_from_ten_megabits_to_a_gigabit() {
+    let (world, mut container, other) = limited(Bandwidth::default());
+    let _server = Iperf::start(&other.space);
+    for megabits in [10, 30, 100, 300, 1000] {
+        let rate = Some(megabits * 1_000_000);
+        let limits = Bandwidth { egress: rate, ingress: rate };
+        both_ways(&world, &mut container, &other.space, limits, 10);
+    }
+}
