@@ -102,6 +102,8 @@ pub struct Execute {
     pub arguments: Vec<String>,
     /// `NAME=value`.
     pub environment: Vec<String>,
+    /// More of the same, of which the result does not depend: the proxies' settings.
+    pub proxies: Vec<String>,
     /// Working directory.
     pub directory: String,
     /// `user[:group]`; empty: root.
@@ -224,7 +226,7 @@ pub struct CopyFiles {
     pub source: String,
     /// Path in the result; with a trailing slash a directory.
     pub destination: String,
-    /// Owner of the copies; `None`: root.
+    /// Owner of the copies; `None`: as they are.
     pub owner: Option<Owner>,
     /// Mode of the copies, octal or symbolic; `None`: as they are.
     pub mode: Option<String>,
@@ -232,7 +234,7 @@ pub struct CopyFiles {
     pub unpack: bool,
     /// Whether directories above the source are made too, from here on.
     pub parents: bool,
-    /// Whether the source may name nothing.
+    /// Whether a source that is a pattern may name nothing.
     pub allow_empty: bool,
     /// Patterns of what is not copied.
     pub exclude: Vec<String>,

@@ -137,7 +137,7 @@ impl Planner<'_> {
                 mode: copy.chmod.clone(),
                 unpack,
                 parents: copy.parents,
-                allow_empty: false,
+                allow_empty: true,
                 exclude: copy.excludes.clone(),
             })));
         }

@@ -48,7 +48,8 @@ impl Planner<'_> {
         let node = self.graph.add(Node {
             operation: Operation::Execute(Box::new(Execute {
                 arguments,
-                environment: environment(state, self.options),
+                environment: environment(state),
+                proxies: proxies(self.options),
                 directory: if state.image.config.working_dir.is_empty() {
                     "/".to_owned()
                 } else {
@@ -251,8 +252,8 @@ fn last_part(path: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// What the process sees: the image's variables, the arguments over them, the proxies.
-fn environment(state: &StageState, options: &super::PlanOptions) -> Vec<String> {
+/// What the process sees: the image's variables, the arguments beside them.
+fn environment(state: &StageState) -> Vec<String> {
     let mut lines = state.image.config.env.clone();
     for line in &mut lines {
         let name = line.split_once('=').map_or(line.as_str(), |(name, _)| name).to_owned();
@@ -265,7 +266,6 @@ fn environment(state: &StageState, options: &super::PlanOptions) -> Vec<String> 
     };
     let arguments = state.arguments.iter().filter(|(name, _)| !known(name));
     lines.extend(arguments.filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}"))));
-    lines.extend(proxies(options));
     lines
 }
 
