@@ -82,6 +82,21 @@ pub(super) struct Connection {
     socket: OwnedFd,
     buffer: Vec<u8>,
     pid: i32,
+    /// The helper's process, if it could be had.
+    process: Option<PidFd>,
+}
+
+impl State {
+    /// Gives the connection up, and waits until a helper that is ending has closed all its descriptors: its
+    /// sockets would still be in the way of the next one's.
+    fn lose(&mut self) {
+        let Some(process) = self.connection.take().and_then(|mut connection| connection.process.take())
+        else {
+            return;
+        };
+        let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ended_or_stuck = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+    }
 }
 
 impl Drop for Connection {
@@ -179,7 +194,7 @@ impl Helper {
     /// [`HelperError::Failed`] with what the kernel refused.
     pub fn adopt(&self, owner: &str, namespace: BorrowedFd<'_>, resolver: Option<&Resolver>) -> Result<()> {
         let mut state = self.lock();
-        let kept = keep(&namespace, resolver).map_err(HelperError::Socket)?;
+        let kept = keep(namespace, resolver).map_err(HelperError::Socket)?;
         let (request, fds) = kept.adoption(owner);
         self.done(&mut state, &request, &fds)?;
         state.kept.spaces.insert(owner.to_owned(), kept);
@@ -364,7 +379,7 @@ impl Helper {
         let again = state.connection.is_some();
         let answer = match self.connected(state)?.ask(request, fds) {
             Err(_gone) if again => {
-                state.connection = None;
+                state.lose();
                 self.connected(state)?.ask(request, fds)
             }
             other => other,
@@ -471,7 +486,7 @@ impl Helper {
         if state.generation != generation || state.connection.is_none() {
             return;
         }
-        state.connection = None;
+        state.lose();
         if let Err(error) = self.connected(&mut state) {
             tracing::error!("the net helper ended and cannot be started again: {error}");
         }
@@ -484,9 +499,12 @@ impl Connection {
         let socket = socket::connect(path, Kind::Messages).ok()?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).ok()?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).ok()?;
-        let mut connection = Self { socket, buffer: vec![0; MAX_FRAME], pid: 0 };
+        let mut connection = Self { socket, buffer: vec![0; MAX_FRAME], pid: 0, process: None };
         match connection.ask(&Request::Hello { version: PROTOCOL_VERSION }, &[]) {
-            Ok((Answer::Hello { pid, .. }, _)) => connection.pid = pid,
+            Ok((Answer::Hello { pid, .. }, _)) => {
+                connection.pid = pid;
+                connection.process = PidFd::open(pid).ok();
+            }
             _ => return None,
         }
         Some(connection)

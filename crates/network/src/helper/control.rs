@@ -125,9 +125,7 @@ impl Helper {
             }
             Request::Relay { owner, relays } => self.relay(&owner, &relays),
             Request::Release { owner } => {
-                let ports = self.ports.of(&owner);
-                self.unreserve(&owner, &ports);
-                self.drop_space(&owner);
+                self.release(&owner);
                 Ok(Answer::Done.into())
             }
             Request::Owners { after } => Ok(self.owners(&after).into()),
@@ -220,6 +218,13 @@ impl Helper {
             })?;
         }
         Ok(Answer::Done.into())
+    }
+
+    /// Lets go of all that an owner has.
+    pub(super) fn release(&mut self, owner: &str) {
+        let ports = self.ports.of(owner);
+        self.unreserve(owner, &ports);
+        self.drop_space(owner);
     }
 
     /// Lets a namespace go, with all that waits there.

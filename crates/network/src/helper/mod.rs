@@ -17,6 +17,7 @@ mod control;
 mod error;
 mod holder;
 mod kept;
+mod orphans;
 mod ports;
 mod process;
 pub mod protocol;

@@ -1,10 +1,12 @@
 //! The helper's process: one thread, one loop, nothing in it waits for anything but the next event.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +14,7 @@ use wharf_sys::epoll::{Epoll, EventFlags, Ready};
 use wharf_sys::socket::{self, Kind};
 use wharf_sys::time::Instant;
 
+use super::orphans;
 use super::ports::Ports;
 use super::protocol::MAX_FRAME;
 use super::relay::Relays;
@@ -22,7 +25,10 @@ use crate::names::Ground;
 use crate::names::resolver::Resolver;
 
 /// How long it stays when nobody is there and nothing is held.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it must have been quiet before namespaces are made ahead: the kernel's locks that this takes are
+/// the ones that the start which just took a namespace needs next.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long it must have been quiet before memory is given back.
 const QUIET: Duration = Duration::from_millis(500);
 /// The descriptor that is closed once it listens.
@@ -114,6 +120,10 @@ pub(super) struct Helper {
     pub(super) relays: Relays,
     pub(super) resolver: Resolver,
     pub(super) firewall: Option<OwnedFd>,
+    /// Owners of whom no process was found.
+    pub(super) orphans: HashSet<Rc<str>>,
+    /// When they were last looked for.
+    looked: Instant,
     socket_path: PathBuf,
 }
 
@@ -146,6 +156,8 @@ impl Helper {
             relays: Relays::default(),
             resolver,
             firewall: None,
+            orphans: HashSet::new(),
+            looked: Instant::now(),
             socket_path,
         })
     }
@@ -177,13 +189,19 @@ impl Helper {
         self.daemons.len() + self.spaces.len() + self.ports.len() > 0
     }
 
+    /// Whether something is held and no daemon is there who would say when it is to be let go.
+    fn is_deserted(&self) -> bool {
+        self.daemons.len() == 0 && self.is_needed()
+    }
+
     fn timeout(&self, now: Instant, rest: Rest, idle_since: Option<Instant>) -> Option<Duration> {
         if self.pool.is_short() {
-            return Some(Duration::ZERO);
+            return Some(PAUSE);
         }
         let resting = (rest == Rest::Restless).then(|| now + QUIET);
         let ending = idle_since.map(|since| since + LINGER);
-        let due = [resting, ending, self.resolver.next(), self.relays.next()];
+        let deserted = self.is_deserted().then(|| self.looked + orphans::EVERY);
+        let due = [resting, ending, deserted, self.resolver.next(), self.relays.next()];
         due.into_iter().flatten().min().map(|at| at.since(now))
     }
 
@@ -239,6 +257,10 @@ impl Helper {
         let ground = Ground { epoll: &self.epoll, home: &self.home };
         self.resolver.tick(&ground, &mut self.spaces, now);
         self.relays.tick(now);
+        if self.is_deserted() && now.since(self.looked) >= orphans::EVERY {
+            self.looked = now;
+            self.drop_orphans();
+        }
     }
 
     /// The name goes first, so that whoever comes now starts a helper of his own instead of asking this one.

@@ -62,6 +62,11 @@ impl Instance {
         Self { helper, root, executable, _folder: folder }
     }
 
+    /// As a daemon that dies.
+    pub fn leave(&mut self) {
+        self.helper = Helper::new("none", Path::new("/nonexistent"), self.executable.as_fd()).unwrap();
+    }
+
     /// As a daemon that was started again.
     pub fn another(&self) -> Helper {
         Helper::ensure("test", &self.root, self.executable.as_fd()).unwrap()
@@ -78,8 +83,7 @@ impl Drop for Instance {
         for owner in self.helper.owners().unwrap() {
             self.helper.release(&owner).unwrap();
         }
-        let executable = self.executable.try_clone().unwrap();
-        self.helper = Helper::new("none", Path::new("/nonexistent"), executable.as_fd()).unwrap();
+        self.leave();
         let socket = self.root.join("net/socket");
         eventually("the helper ends by itself", || !socket.exists());
     }
@@ -142,7 +146,8 @@ impl Container {
         self
     }
 
-    fn sleeper(&self) -> std::process::Child {
+    /// A process in the namespace.
+    pub fn sleeper(&self) -> std::process::Child {
         let child = Command::new("nsenter")
             .arg(format!("--net={}", self.path()))
             .args(["sleep", "60"])

@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("survival::a_killed_helper_comes_back", a_killed_helper_comes_back),
     ("survival::names_without_a_daemon", names_without_a_daemon),
     ("survival::both_killed", both_killed),
+    ("survival::what_ended_without_a_daemon", what_ended_without_a_daemon),
     ("survival::one_helper_only", one_helper_only),
     ("survival::root_only", root_only),
     ("survival::many_namespaces_leave_nothing", many_namespaces_leave_nothing),
@@ -43,9 +44,9 @@ fn a_killed_helper_comes_back() {
         assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
         assert_eq!(web.ask(&["+tcp", "web"]), ["10.9.1.2"]);
         eventually("another helper", || instance.helper.pid().is_some_and(|pid| pid != old));
-        eventually("the port is held again", || TcpListener::bind("0.0.0.0:80").is_err());
         let stats = instance.helper.stats().unwrap();
         assert_eq!((stats.namespaces, stats.resolvers, stats.ports), (1, 1, 2));
+        assert!(TcpListener::bind("0.0.0.0:80").is_err());
         let client = std::net::TcpStream::connect("[::1]:80").unwrap();
         drop((server.accept().unwrap(), client));
     }
@@ -87,6 +88,35 @@ fn both_killed() {
     assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
     kill(&instance.helper);
     assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
+}
+
+fn what_ended_without_a_daemon() {
+    let mut instance = Instance::start();
+    let (web, db) = (Container::start(&instance, 1, "web"), Container::start(&instance, 2, "db"));
+    instance.helper.reserve("supervised", &[request(Protocol::Tcp, 80)]).unwrap();
+    instance.helper.reserve(&web.owner, &[request(Protocol::Tcp, 81)]).unwrap();
+    let mut inside = db.sleeper();
+    // Looks as a supervisor does that waits to start its container again.
+    std::fs::write("/run/supervisor", "read wait\n").unwrap();
+    let mut supervisor = std::process::Command::new("sh")
+        .args(["supervisor", "/containers/supervised"])
+        .current_dir("/run")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = instance.helper.pid();
+    instance.leave();
+    eventually("what ended is let go", || TcpListener::bind("0.0.0.0:81").is_ok());
+    instance.helper = instance.another();
+    assert_eq!(instance.helper.pid(), pid);
+    let mut owners = instance.helper.owners().unwrap();
+    owners.retain(|owner| owner != &web.owner);
+    assert_eq!(owners, [db.owner.clone(), "supervised".to_owned()]);
+    assert_eq!(instance.helper.stats().unwrap().namespaces, 1);
+    for child in [&mut inside, &mut supervisor] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 fn one_helper_only() {

@@ -39,11 +39,10 @@ struct Door {
 impl Relays {
     /// Carries on what comes to `socket`, which holds the port.
     pub(crate) fn start(&mut self, epoll: &Epoll, relay: &Relay, socket: &OwnedFd) -> Result<(), Errno> {
-        if let Some(key) = self.by_port.get(&relay.from) {
-            if let Some(door) = self.doors.get_mut(*key) {
-                door.to = relay.to;
-                return Ok(());
-            }
+        let running = self.by_port.get(&relay.from).copied();
+        if let Some(door) = running.and_then(|key| self.doors.get_mut(key)) {
+            door.to = relay.to;
+            return Ok(());
         }
         let source = match relay.from.protocol {
             Protocol::Tcp => {
