@@ -149,7 +149,13 @@ fn kind_of(
         }
         match kind {
             Some(first) if first != named => {
+                let document = match named {
+                    media_type::DOCKER_INDEX => "manifest list",
+                    media_type::OCI_INDEX => "image index",
+                    _ => "manifest",
+                };
                 return Err(ContentError::Disagreement {
+                    document,
                     expected: named.to_owned(),
                     actual: first.to_owned(),
                 });

@@ -40,8 +40,6 @@ pub enum Error {
         url: String,
         /// Code and reason, `404 Not Found`.
         status: String,
-        /// The code alone.
-        code: u16,
     },
     /// The blob to be sent could not be read here.
     #[error("read blob {digest}: {source}")]
@@ -61,7 +59,7 @@ pub enum Error {
 pub enum Kind {
     /// Repository, manifest or blob does not exist, or may not be seen.
     NotFound,
-    /// Credentials are missing or wrong.
+    /// The registry does not take the credentials, or wants to see some.
     Unauthorized,
     /// Credentials do not suffice.
     Denied,
@@ -73,7 +71,7 @@ pub enum Kind {
     Hostile,
     /// The registry cannot do what was asked.
     Unsupported,
-    /// Something of this host: a file, a setting.
+    /// Something of this side: a file, a setting, credentials that are not there.
     Local,
 }
 
@@ -98,16 +96,18 @@ pub enum ErrorCode {
         /// The registry's own sentence.
         message: String,
     },
+    /// A code with nothing to add to it, which is shown alone: `manifest unknown`.
+    Plain(String),
     /// A body that is no error document, a status that none was expected with: a sentence of ours.
     Bare(String),
 }
 
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = |code: &str| code.to_lowercase().replace('_', " ");
         match self {
-            Self::Coded { code, message } => {
-                write!(f, "{}: {message}", code.to_lowercase().replace('_', " "))
-            }
+            Self::Coded { code, message } => write!(f, "{}: {message}", words(code)),
+            Self::Plain(code) => f.write_str(&words(code)),
             Self::Bare(text) => f.write_str(text),
         }
     }
@@ -128,7 +128,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Whether the first error has `code`.
+    /// Whether the first error has `code` and says something about it: what says nothing more is not explained further.
     #[must_use]
     pub fn is(&self, code: &str) -> bool {
         matches!(self.errors.first(), Some(ErrorCode::Coded { code: first, .. }) if first == code)
@@ -136,7 +136,7 @@ impl Refusal {
 
     fn kind(&self) -> Kind {
         let first = match self.errors.first() {
-            Some(ErrorCode::Coded { code, .. }) => code.as_str(),
+            Some(ErrorCode::Coded { code, .. } | ErrorCode::Plain(code)) => code.as_str(),
             _ => "",
         };
         match (first, self.status) {
@@ -256,8 +256,10 @@ pub enum ContentError {
     #[error("unsupported manifest media type and no default available: {0}")]
     MediaType(String),
     /// Header, descriptor and document disagree about what the document is.
-    #[error("mediaType in manifest should be '{expected}' not '{actual}'")]
+    #[error("mediaType in {document} should be '{expected}' not '{actual}'")]
     Disagreement {
+        /// What it is announced as, in a word.
+        document: &'static str,
         /// What it was announced as.
         expected: String,
         /// What it says itself.
@@ -289,7 +291,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Request { source, .. } => match source {
-                TransportError::NoCredentials => Kind::Unauthorized,
+                TransportError::NoCredentials => Kind::Local,
                 TransportError::Token(cause) => cause.kind(),
                 TransportError::Forbidden(_) => Kind::Hostile,
                 _ => Kind::Unavailable,
@@ -297,7 +299,6 @@ impl Error {
             Self::Refused(refusal) => refusal.kind(),
             Self::NotPullable { .. } => Kind::NotFound,
             Self::Content(_) => Kind::Hostile,
-            Self::Login { code: 401, .. } => Kind::Unauthorized,
             Self::Login { .. } => Kind::Unavailable,
             Self::Source { .. } | Self::Setting(_) => Kind::Local,
         }

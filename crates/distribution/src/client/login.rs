@@ -22,13 +22,15 @@ impl Client {
     /// Tries `credentials` at registry `host` (`docker.io`, `host:port`).
     ///
     /// # Errors
-    /// [`Kind::Unauthorized`] when the registry does not take them.
+    /// [`Error::Login`] when the registry, and [`Kind::Unauthorized`] when its token server does not take them.
     pub async fn login(&self, host: &str, credentials: &Credentials) -> Result<Login, Error> {
         let mut failure = None;
         for server in endpoint::candidates(self, host, false).await? {
             match self.login_at(&Arc::new(server), credentials).await {
                 Ok(login) => return Ok(login),
-                Err(error) if error.kind() == Kind::Unauthorized => return Err(error),
+                Err(error) if error.kind() == Kind::Unauthorized || matches!(error, Error::Login { .. }) => {
+                    return Err(error);
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -72,6 +74,6 @@ impl Client {
         if answer.status.is_success() {
             return Ok(Login { identity_token });
         }
-        Err(Error::Login { url, status: answer.status.to_string(), code: answer.status.as_u16() })
+        Err(Error::Login { url, status: answer.status.to_string() })
     }
 }

@@ -28,6 +28,8 @@ struct Entry {
     code: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    #[serde(default)]
+    detail: Option<serde_json::Value>,
 }
 
 /// The error that an answer of any status but a success is.
@@ -92,21 +94,42 @@ fn listed(status: u16, kind: &str, body: &[u8]) -> Vec<ErrorCode> {
     vec![ErrorCode::Bare(format!("error parsing HTTP {status} response body: {reason}: {text:?}"))]
 }
 
-/// An entry without a message gets the one that its code has in the specification.
+/// An entry without a message gets the one that its code has in the specification; one that says no more than that is
+/// told by its code alone, and codes that nobody knows are all the same.
 fn entry(entry: &Entry) -> ErrorCode {
-    let code = entry.code.as_deref().unwrap_or("UNKNOWN");
-    let standard = match code {
+    let code = entry.code.as_deref().unwrap_or("UNKNOWN").to_ascii_uppercase();
+    let (code, standard) = standard(&code).map_or(("UNKNOWN", "unknown error"), |text| (code.as_str(), text));
+    let message = entry.message.as_deref().filter(|message| !message.is_empty()).unwrap_or(standard);
+    let detailed = entry.detail.as_ref().is_some_and(|detail| !detail.is_null());
+    if message == standard && !detailed {
+        return ErrorCode::Plain(code.to_owned());
+    }
+    coded(code, message)
+}
+
+/// The message of a code (distribution-spec, "Error Codes", and Docker's own).
+fn standard(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "UNSUPPORTED" => "The operation is unsupported.",
         "UNAUTHORIZED" => "authentication required",
         "DENIED" => "requested access to the resource is denied",
-        "MANIFEST_UNKNOWN" => "manifest unknown",
-        "NAME_UNKNOWN" => "repository name not known to registry",
-        "BLOB_UNKNOWN" => "blob unknown to registry",
-        "UNSUPPORTED" => "The operation is unsupported.",
+        "UNAVAILABLE" => "service unavailable",
         "TOOMANYREQUESTS" => "too many requests",
-        _ => "unknown error",
-    };
-    let message = entry.message.as_deref().filter(|message| !message.is_empty());
-    coded(code, message.unwrap_or(standard))
+        "DIGEST_INVALID" => "provided digest did not match uploaded content",
+        "SIZE_INVALID" => "provided length did not match content length",
+        "NAME_INVALID" => "invalid repository name",
+        "TAG_INVALID" => "manifest tag did not match URI",
+        "NAME_UNKNOWN" => "repository name not known to registry",
+        "MANIFEST_UNKNOWN" => "manifest unknown",
+        "MANIFEST_INVALID" => "manifest invalid",
+        "MANIFEST_UNVERIFIED" => "manifest failed signature verification",
+        "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" => "blob unknown to registry",
+        "BLOB_UPLOAD_UNKNOWN" => "blob upload unknown to registry",
+        "BLOB_UPLOAD_INVALID" => "blob upload invalid",
+        "RANGE_INVALID" => "invalid content range",
+        "PAGINATION_NUMBER_INVALID" => "invalid number of results requested",
+        _ => return None,
+    })
 }
 
 /// The error that a bare text with this status stands for.
@@ -153,10 +176,9 @@ mod tests {
             r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#;
         assert_eq!(text(404, json, known), "manifest unknown: manifest unknown");
         let two = r#"{"errors":[{"code":"DENIED"},{"code":"UNAUTHORIZED","message":"who?"}]}"#;
-        assert_eq!(
-            text(401, json, two),
-            "errors:\ndenied: requested access to the resource is denied\nunauthorized: who?\n"
-        );
+        assert_eq!(text(401, json, two), "errors:\ndenied\nunauthorized: who?\n");
+        let own = r#"{"errors":[{"code":"FULL","message":"no room","detail":null}]}"#;
+        assert_eq!(text(400, json, own), "unknown: no room");
         assert_eq!(text(403, "text/plain", "no"), "denied: no");
         assert_eq!(
             text(401, json, r#"{"details":"incorrect username or password"}"#),

@@ -24,6 +24,7 @@ use crate::client::error::TransportError;
 const CHUNK: usize = 128 << 10;
 /// What is left of an answer is read up to here, so that its connection can be used again.
 const DISCARD_LIMIT: usize = 64 << 10;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// The body of a request.
 pub(crate) enum Outgoing {
@@ -223,16 +224,20 @@ impl AnswerBody {
         Ok(Some(all.into()))
     }
 
-    /// Up to 64 KiB of the body, whatever comes after.
+    /// Up to 64 KiB of the body, as far as they come soon, whatever comes after.
     pub(crate) async fn beginning(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
-        while let Ok(Some(bytes)) = self.chunk().await {
-            let room = DISCARD_LIMIT - all.len();
-            all.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            if bytes.len() >= room {
-                break;
+        let read = async {
+            while let Ok(Some(bytes)) = self.chunk().await {
+                let room = DISCARD_LIMIT - all.len();
+                all.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                if bytes.len() >= room {
+                    break;
+                }
             }
-        }
+        };
+        // What came until then is told; an error page that drips is not waited for.
+        let _ = timeout(DISCARD_TIME, read).await;
         all
     }
 }
