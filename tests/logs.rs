@@ -4,6 +4,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
+use wharf_testkit::client::eventually;
 use wharf_testkit::daemon;
 
 #[test]
@@ -161,4 +162,65 @@ fn the_file_is_dockers_format() {
     assert_eq!(line["log"], "a \"quoted\" <tag> \\ tab\tend\n");
     assert_eq!(line["stream"], "stdout");
     assert!(line["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn rotated_files_are_compressed_and_read_back() {
+    let mut d = daemon!();
+    for (driver, name) in [("json-file", "json"), ("local", "local")] {
+        let options = ["--log-driver", driver, "--log-opt", "max-size=20k", "--log-opt", "max-file=4"];
+        let script = "for n in $(seq 1 900); do echo line $n of a log that is turned over; done; sleep 1000";
+        let base = ["run", "-d", "--name", name, "--network", "none", "--log-opt", "compress=true"];
+        d.docker(&[&base[..], &options, &["busybox", "sh", "-c", script]].concat()).ok();
+        let folder = |d: &wharf_testkit::Daemon| {
+            let id = d.inspect(name)["Id"].as_str().unwrap().to_owned();
+            let bundle = d.path("data/containers").join(id);
+            if driver == "local" { bundle.join("local-logs") } else { bundle }
+        };
+        let names = |d: &wharf_testkit::Daemon| -> Vec<String> {
+            let entries = std::fs::read_dir(folder(d)).unwrap().flatten();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .filter(|name| name.contains(".log"))
+                .collect();
+            names.sort();
+            names
+        };
+        let compressed = |d: &wharf_testkit::Daemon| {
+            let names = names(d);
+            let gone = names.iter().all(|name| name.ends_with(".log") || name.ends_with(".gz"));
+            (gone && names.iter().any(|name| name.ends_with(".log.1.gz"))).then_some(())
+        };
+        eventually(Duration::from_secs(10), || compressed(&d)).unwrap_or_else(|| panic!("{:?}", names(&d)));
+        let all = eventually(Duration::from_secs(10), || {
+            Some(d.docker(&["logs", name]).ok())
+                .filter(|text| text.ends_with("line 900 of a log that is turned over"))
+        })
+        .expect("the last line is there");
+        let numbers: Vec<u32> =
+            all.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{driver}: no gap and no line twice");
+        assert!(numbers.len() > 400, "{driver}: what is compressed is read back: {}", numbers.len());
+        assert_eq!(d.docker(&["logs", "-n", "850", name]).ok().lines().count(), numbers.len().min(850));
+        // What a daemon was doing when it was killed is done again by the next one.
+        std::fs::write(
+            folder(&d).join(format!(
+                "{}.99{}",
+                if driver == "local" {
+                    "container.log".to_owned()
+                } else {
+                    format!("{}-json.log", d.inspect(name)["Id"].as_str().unwrap())
+                },
+                ".gz.new"
+            )),
+            "half",
+        )
+        .unwrap();
+        d.kill();
+        d.launch();
+        eventually(Duration::from_secs(10), || compressed(&d)).unwrap_or_else(|| panic!("{:?}", names(&d)));
+        assert_eq!(d.docker(&["logs", name]).ok(), all);
+    }
+    d.docker(&["run", "--rm", "--network", "none", "--log-opt", "compress=true", "busybox", "true"])
+        .fails(125, "compress cannot be true when max-file is less than 2 or max-size is not set");
 }

@@ -282,3 +282,25 @@ fn inspect_shows_what_was_asked() {
     assert_eq!(document["State"]["StartedAt"], "0001-01-01T00:00:00Z");
     assert!(document["NetworkSettings"]["Networks"]["none"].is_object());
 }
+
+#[test]
+fn a_size_of_the_root_file_system_is_kept_or_refused() {
+    let d = daemon!();
+    let quota =
+        std::process::Command::new("findmnt").args(["-no", "OPTIONS", "-T"]).arg(d.path("data")).output();
+    let options =
+        quota.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let made =
+        d.docker(&["run", "--rm", "--network", "none", "--storage-opt", "size=20m", "busybox", "true"]);
+    if options.contains("prjquota") || options.contains("pquota") {
+        made.ok();
+        let fills = ["busybox", "dd", "if=/dev/zero", "of=/full", "bs=1M", "count=40"];
+        let full = d.docker(
+            &[&["run", "--rm", "--network", "none", "--storage-opt", "size=20m"], &fills[..]].concat(),
+        );
+        assert!(full.code != 0 && full.stderr.contains("No space left"), "{full:?}");
+        return;
+    }
+    made.fails(125, "--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+    d.docker(&["create", "--storage-opt", "foo=1", "busybox"]).fails(1, "Unknown option foo");
+}

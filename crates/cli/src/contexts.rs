@@ -85,6 +85,67 @@ pub(crate) fn all(config: &Path, address: &str) -> Vec<Context> {
     list
 }
 
+/// Names as Docker has them.
+///
+/// # Errors
+/// Docker's, for other names.
+pub(crate) fn check_name(name: &str) -> Result<(), CliError> {
+    if name.is_empty() {
+        return Err(CliError::new("context name cannot be empty"));
+    }
+    if name == DEFAULT {
+        return Err(CliError::new("\"default\" is a reserved context name"));
+    }
+    let mut bytes = name.bytes();
+    let fine = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.+-".contains(&byte));
+    if fine && name.len() > 1 {
+        return Ok(());
+    }
+    Err(CliError::new(format!(
+        "context name \"{name}\" is invalid, names are validated against regexp \"^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$\""
+    )))
+}
+
+/// The whole document of one, as Docker's client keeps it.
+///
+/// # Errors
+/// When there is none of that name.
+pub(crate) fn document(config: &Path, name: &str) -> Result<Value, CliError> {
+    read(config, name)?;
+    Ok(serde_json::from_slice(&std::fs::read(folder(config, name).join("meta.json"))?)?)
+}
+
+/// Keeps a document under its name.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(config: &Path, name: &str, document: &Value) -> Result<(), CliError> {
+    let folder = folder(config, name);
+    std::fs::create_dir_all(&folder)?;
+    let partial = folder.join(".meta.json.partial");
+    std::fs::write(&partial, serde_json::to_vec(document)?)?;
+    Ok(std::fs::rename(partial, folder.join("meta.json"))?)
+}
+
+/// Where the certificates of one are.
+pub(crate) fn tls_folder(config: &Path, name: &str) -> PathBuf {
+    config.join("contexts/tls").join(hex::encode(sha2::Sha256::digest(name)))
+}
+
+/// Forgets one.
+///
+/// # Errors
+/// When there is none of that name.
+pub(crate) fn remove(config: &Path, name: &str) -> Result<(), CliError> {
+    read(config, name)?;
+    match std::fs::remove_dir_all(tls_folder(config, name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    Ok(std::fs::remove_dir_all(folder(config, name))?)
+}
+
 /// Makes one the current one.
 ///
 /// # Errors

@@ -118,7 +118,10 @@ pub fn watch(containers: &Arc<Containers>, execs: Arc<Execs>) {
                         task.abort();
                     }
                 }
-                Happening::ExecExited { .. } | Happening::ExecDetached { .. } | Happening::ExecsFound(_) => {}
+                Happening::LogRotated
+                | Happening::ExecExited { .. }
+                | Happening::ExecDetached { .. }
+                | Happening::ExecsFound(_) => {}
             }
         }
     });

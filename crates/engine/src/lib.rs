@@ -18,6 +18,7 @@ mod recover;
 pub mod registry;
 mod state_log;
 pub mod system;
+pub mod userns;
 pub mod volume;
 
 pub use body::{BodyReader, BodyWriter, ByteSender, ByteStream, Progress};

@@ -73,7 +73,7 @@ impl Container {
 
     fn on(&self, volumes: Vec<Volume>, task: Task) -> Job {
         Job::Tree {
-            tree: Tree { base: Base::Recipe(self.recipe()), place: self.path("place"), volumes },
+            tree: Tree { base: Base::Recipe(self.recipe()), place: self.path("place"), volumes, ids: None },
             task,
         }
     }
@@ -244,7 +244,8 @@ fn the_root_of_a_process_comes_without_its_mounts() {
     .unwrap();
     drop(mount);
     rustix::io::read(&ready, &mut [0u8; 1]).unwrap();
-    let tree = Tree { base: Base::Process(child), place: container.path("place"), volumes: vec![] };
+    let tree =
+        Tree { base: Base::Process(child), place: container.path("place"), volumes: vec![], ids: None };
     let (answers, archive) = run(&Job::Tree { tree: tree.clone(), task: Task::Export }, b"");
     assert_eq!(answers, [Answer::Done]);
     assert_eq!(names(&archive), ["etc/", "etc/passwd", "run/", "up", "var/", "var/run"]);

@@ -10,6 +10,7 @@ use wharf_sys::{
 use crate::{
     Stdio,
     error::{LaunchError, Result},
+    hooks::{self, Status},
     launch::Plan,
     program::{self, Program},
     report::Sender,
@@ -27,6 +28,8 @@ pub(crate) fn run(plan: &Plan<'_>, report: &Sender) -> LaunchError {
 fn prepare<'a>(plan: &'a Plan<'_>, report: &Sender) -> Result<Program<'a>> {
     if plan.namespaces.is_new(flags::USER) {
         report.wait()?;
+    }
+    if plan.namespaces.has(flags::USER) {
         program::become_root()?;
     }
     program::join_cgroups(&plan.cgroup_files)?;
@@ -48,10 +51,25 @@ fn prepare<'a>(plan: &'a Plan<'_>, report: &Sender) -> Result<Program<'a>> {
     program::set_oom_score(&procfs, plan.process, report)?;
     program::make_working_directory(&tree.root, &plan.process.cwd);
     mask::apply(plan, &tree)?;
+    let pid = run_create_hooks(plan, report)?;
     let read_only = plan.spec.root.as_ref().is_some_and(|root| root.readonly);
     tree.pivot(read_only, root_propagation(&plan.linux.rootfs_propagation))?;
+    if let (Some(hooks), Some(pid)) = (&plan.spec.hooks, pid) {
+        let list = &hooks.start_container;
+        hooks::run("startContainer", list, plan.spec, plan.subject, Status::Created, pid)?;
+    }
     let filter = plan.filter.as_deref().zip(plan.linux.seccomp.as_ref());
     Program::new(plan.process, plan.stdio, terminal, filter, procfs)
+}
+
+/// Waits for the hooks that run outside, and runs those that run inside but see the host's tree. Answers this
+/// process's id in the host's view, where it was asked for.
+fn run_create_hooks(plan: &Plan<'_>, report: &Sender) -> Result<Option<i32>> {
+    let Some(hooks) = hooks::before_start(plan.spec) else { return Ok(None) };
+    let pid = report.created()?;
+    let list = &hooks.create_container;
+    hooks::run("createContainer", list, plan.spec, plan.subject, Status::Creating, pid)?;
+    Ok(Some(pid))
 }
 
 fn set_names(plan: &Plan<'_>) -> Result<()> {

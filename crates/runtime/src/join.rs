@@ -29,7 +29,7 @@ use crate::{
 pub(crate) fn exec(request: &ExecRequest<'_>) -> Result<Launched> {
     let linux = request.spec.linux.as_ref();
     let linux = linux.ok_or_else(|| LaunchError::other("config.json has no linux part"))?;
-    let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let filter = linux.seccomp.as_ref().map(seccomp::compiled).transpose()?;
     let (cgroup_files, cgroup_target) = match linux.cgroups_path.as_str() {
         "" => (Vec::new(), None),
         path => {
@@ -56,7 +56,7 @@ pub(crate) fn exec(request: &ExecRequest<'_>) -> Result<Launched> {
         }
         Forked::Parent(child) => {
             drop(sender);
-            let report = receiver.finish()?;
+            let report = receiver.finish(|| Ok(0))?;
             let console = report.console;
             Ok(Launched { pid: child.pid, pidfd: child.pidfd, console, warnings: report.warnings })
         }

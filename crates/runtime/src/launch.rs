@@ -3,6 +3,7 @@
 //! Everything that needs the host is opened here and carried into the container as descriptors: bind
 //! sources, cgroups, namespaces to join. `init.rs` goes on from there and never looks at a host path again.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ use wharf_sys::{
 use crate::{
     LaunchRequest, Launched, RootSource, Stdio,
     error::{LaunchError, Result},
+    hooks::{self, Status, Subject},
     init, report, resources,
     rootfs::plan::{self, PlannedMount},
     seccomp,
@@ -30,12 +32,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) linux: &'a Linux,
     pub(crate) process: &'a Process,
     pub(crate) stdio: Stdio<'a>,
+    pub(crate) subject: Subject<'a>,
     pub(crate) root: DetachedMount,
     pub(crate) mounts: Vec<PlannedMount<'a>>,
     pub(crate) namespaces: Namespaces,
     pub(crate) cgroup_files: Vec<OwnedFd>,
     cgroup_target: Option<OwnedFd>,
-    pub(crate) filter: Option<Vec<Instruction>>,
+    pub(crate) filter: Option<Cow<'static, [Instruction]>>,
     /// Device nodes of the host, by path: a user namespace may not make its own.
     pub(crate) host_devices: Vec<(String, DetachedMount)>,
 }
@@ -69,6 +72,11 @@ impl Namespaces {
         Ok(namespaces)
     }
 
+    /// Whether it is not the host's.
+    pub(crate) fn has(&self, flag: u64) -> bool {
+        self.is_new(flag) || self.joined.iter().any(|(joined, _)| *joined == flag)
+    }
+
     pub(crate) fn is_new(&self, flag: u64) -> bool {
         self.new & flag != 0
     }
@@ -93,21 +101,28 @@ pub(crate) fn launch(request: &LaunchRequest<'_>) -> Result<Launched> {
     let process = spec.process.as_ref().ok_or_else(|| LaunchError::other("config.json names no process"))?;
     let cgroup = make_cgroup(linux)?;
     let namespaces = Namespaces::open(linux, request.network)?;
-    let user_namespace = namespaces.is_new(flags::USER);
-    let plan = Plan {
+    let user_namespace = namespaces.has(flags::USER);
+    let mut plan = Plan {
         spec,
         linux,
         process,
         stdio: request.stdio,
+        subject: request.subject,
         root: root_mount(&request.root)?,
         mounts: plan::prepare(spec, cgroup.as_ref())?,
         cgroup_files: cgroup.as_ref().map(Cgroup::join_files).transpose()?.unwrap_or_default(),
         cgroup_target: cgroup.as_ref().map(Cgroup::clone_target).transpose()?.flatten(),
-        filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        filter: linux.seccomp.as_ref().map(seccomp::compiled).transpose()?,
         host_devices: if user_namespace { plan::host_devices(linux)? } else { Vec::new() },
         namespaces,
     };
-    for (flag, fd) in &plan.namespaces.joined {
+    for (flag, fd) in plan.namespaces.joined.iter().filter(|(flag, _)| *flag != flags::USER) {
+        namespace::join(fd.as_fd(), *flag)?;
+    }
+    if user_namespace && !plan.namespaces.is_new(flags::NETWORK) {
+        plan::keep_sysfs(&mut plan.mounts)?;
+    }
+    for (flag, fd) in plan.namespaces.joined.iter().filter(|(flag, _)| *flag == flags::USER) {
         namespace::join(fd.as_fd(), *flag)?;
     }
     spawn(&plan)
@@ -167,11 +182,27 @@ fn spawn(plan: &Plan<'_>) -> Result<Launched> {
                 namespace::write_id_maps(child.pid, &users, &groups)?;
                 receiver.release()?;
             }
-            let report = receiver.finish()?;
+            let mut report = receiver.finish(|| created(plan, child.pid))?;
+            if let Some(hooks) = &plan.spec.hooks {
+                let (list, subject) = (&hooks.poststart, plan.subject);
+                let failed =
+                    hooks::run_all("poststart", list, plan.spec, subject, Status::Running, child.pid);
+                report.warnings.extend(failed);
+            }
             let console = report.console;
             Ok(Launched { pid: child.pid, pidfd: child.pidfd, console, warnings: report.warnings })
         }
     }
+}
+
+/// The container's tree stands: the hooks that run in the host's view.
+fn created(plan: &Plan<'_>, pid: i32) -> Result<i32> {
+    if let Some(hooks) = &plan.spec.hooks {
+        for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
+            hooks::run(kind, list, plan.spec, plan.subject, Status::Creating, pid)?;
+        }
+    }
+    Ok(pid)
 }
 
 pub(crate) fn id_range(mapping: &wharf_oci::runtime::IdMapping) -> IdRange {

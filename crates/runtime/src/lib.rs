@@ -6,6 +6,7 @@
 //! After either returns, the caller reports to its parent and ends.
 
 pub mod error;
+pub mod hooks;
 mod init;
 pub mod init_reaper;
 mod join;
@@ -54,6 +55,8 @@ pub struct LaunchRequest<'a> {
     pub network: Option<BorrowedFd<'a>>,
     /// Standard streams of the first process.
     pub stdio: Stdio<'a>,
+    /// What hooks are told of.
+    pub subject: hooks::Subject<'a>,
 }
 
 /// A process to add to a running container.
@@ -80,6 +83,12 @@ pub struct Launched {
     pub console: Option<OwnedFd>,
     /// What was asked for but could not be had, one sentence each (a limit that was lowered).
     pub warnings: Vec<String>,
+}
+
+/// Finds out, once for all children of this process, what is the same for every container.
+pub fn prepare() {
+    // Where there is none, each launch says so.
+    let _found = wharf_sys::cgroup::Layout::get();
 }
 
 /// Starts a container's first process and waits until it was executed.

@@ -14,6 +14,7 @@ const FAILED: u8 = b'F';
 const WARNING: u8 = b'W';
 const CONSOLE: u8 = b'C';
 const GO: u8 = b'G';
+const CREATED: u8 = b'H';
 
 /// The side of whoever waits.
 #[derive(Debug)]
@@ -41,8 +42,9 @@ impl Receiver {
         socket::send_message(&self.0, &[GO], &[]).map_err(LaunchError::other)
     }
 
-    /// Waits until the new process was executed, or has said why not.
-    pub(crate) fn finish(self) -> Result<Report> {
+    /// Waits until the new process was executed, or has said why not. When it says that its tree stands,
+    /// `created` is called, and what that answers is passed on.
+    pub(crate) fn finish(self, created: impl Fn() -> Result<i32>) -> Result<Report> {
         let mut report = Report::default();
         let mut buffer = vec![0; MESSAGE_MAX];
         loop {
@@ -53,6 +55,10 @@ impl Receiver {
                 FAILED => {
                     return Err(serde_json::from_slice(text).unwrap_or_else(LaunchError::other));
                 }
+                CREATED => {
+                    let [a, b, c, d] = created()?.to_le_bytes();
+                    socket::send_message(&self.0, &[GO, a, b, c, d], &[]).map_err(LaunchError::other)?;
+                }
                 WARNING => report.warnings.push(String::from_utf8_lossy(text).into_owned()),
                 CONSOLE => report.console = descriptors.pop(),
                 _ => {}
@@ -62,6 +68,17 @@ impl Receiver {
 }
 
 impl Sender {
+    /// Says that the tree stands and waits for [`Receiver::finish`] to let it go on, with a number.
+    pub(crate) fn created(&self) -> Result<i32> {
+        socket::send_message(&self.0, &[CREATED], &[]).map_err(LaunchError::other)?;
+        let mut answer = [0; 5];
+        match socket::wait_message(&self.0, &mut answer) {
+            Ok((5, _)) => Ok(i32::from_le_bytes([answer[1], answer[2], answer[3], answer[4]])),
+            Ok(_) => Err(LaunchError::other("a hook failed")),
+            Err(error) => Err(LaunchError::other(error)),
+        }
+    }
+
     /// Waits for [`Receiver::release`].
     pub(crate) fn wait(&self) -> Result<()> {
         match socket::wait_message(&self.0, &mut [0; 1]) {

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use wharf_oci::runtime::Process;
 use wharf_sys::pidfd::PidFd;
+use wharf_sys::process::Child;
 use wharf_sys::socket::{self, Kind};
 
 use crate::protocol::{
@@ -196,15 +197,7 @@ impl Handle {
         descriptors: &[BorrowedFd<'_>],
         ours: OwnedFd,
     ) -> Result<(Self, Events), HandleError> {
-        let null = wharf_sys::pipe::null().map_err(HandleError::Spawn)?;
-        // Above the numbers that the supervisor's own descriptors get.
-        let executable =
-            fcntl_dupfd_cloexec(executable, ABOVE).map_err(|error| HandleError::Spawn(error.into()))?;
-        let path = OsString::from(format!("/proc/self/fd/{}", executable.as_raw_fd()));
-        let mut all = vec![null.as_fd(), null.as_fd(), rustix::stdio::stderr()];
-        all.extend(descriptors);
-        let child = wharf_sys::process::spawn(&path, arguments, &all)
-            .map_err(|error| HandleError::Spawn(error.into()))?;
+        let child = start_program(executable, arguments, descriptors).map_err(HandleError::Spawn)?;
         Self::over(ours, Some(child.pidfd.into())).map_err(HandleError::Spawn)
     }
 
@@ -218,7 +211,7 @@ impl Handle {
         Self::over(socket::connect(path, Kind::Messages).map_err(failed)?, None).map_err(failed)
     }
 
-    fn over(socket: OwnedFd, child: Option<PidFd>) -> io::Result<(Self, Events)> {
+    pub(crate) fn over(socket: OwnedFd, child: Option<PidFd>) -> io::Result<(Self, Events)> {
         socket::allow_messages_of(&socket, MAX_FRAME);
         wharf_sys::pipe::set_nonblocking(&socket)?;
         let connection = Arc::new(Connection {
@@ -338,6 +331,14 @@ impl Handle {
         }
     }
 
+    /// Has the compressed form of a rotated log file put in its place.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`]; the file is then still where it was.
+    pub async fn log_compressed(&self, inode: u64, file: PathBuf) -> Result<(), HandleError> {
+        self.done("log-compressed", Request::LogCompressed { inode, file }, None).await
+    }
+
     /// What the supervisor knows of its container, with the descriptors it holds.
     ///
     /// # Errors
@@ -452,10 +453,18 @@ impl Connection {
         *self.lock() = None;
         drop(events);
         if let Some(child) = child {
-            // It closes its socket in its last moments, so the thread is not held for long. Someone else may
-            // have reaped it.
-            let _reaped = tokio::task::spawn_blocking(move || child.wait()).await;
+            // It closes its socket in its last moments. Someone else may have reaped it.
+            reap(child).await;
         }
+    }
+}
+
+/// Waits for the end of a child that is about to end, without a thread; nobody waits for this.
+async fn reap(child: PidFd) {
+    let mut pause = Duration::from_millis(1);
+    while let Ok(None) = child.try_wait() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 
@@ -471,6 +480,21 @@ fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     })
 }
 
+/// Starts this program with `arguments`; `descriptors` become 3 and so on.
+pub(crate) fn start_program(
+    executable: BorrowedFd<'_>,
+    arguments: &[OsString],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<Child> {
+    let null = wharf_sys::pipe::null()?;
+    // Above the numbers that the program's own descriptors get.
+    let executable = fcntl_dupfd_cloexec(executable, ABOVE)?;
+    let path = OsString::from(format!("/proc/self/fd/{}", executable.as_raw_fd()));
+    let mut all = vec![null.as_fd(), null.as_fd(), rustix::stdio::stderr()];
+    all.extend(descriptors);
+    Ok(wharf_sys::process::spawn(&path, arguments, &all)?)
+}
+
 fn launched(name: &'static str, reply: Reply) -> Result<Launched, HandleError> {
     match reply {
         (Answer::Started { pid, started_at, descriptors, warnings }, fds) => {
@@ -484,7 +508,7 @@ fn unexpected(request: &'static str, answer: &Answer) -> HandleError {
     HandleError::Unexpected { request, answer: format!("{answer:?}") }
 }
 
-fn write_config(config: &SupervisorConfig) -> Result<(), HandleError> {
+pub(crate) fn write_config(config: &SupervisorConfig) -> Result<(), HandleError> {
     let path = config.bundle.join(CONFIG_FILE);
     let text = serde_json::to_vec(config).map_err(WireError::Malformed)?;
     std::fs::write(&path, text).map_err(|source| HandleError::Config { path, source })

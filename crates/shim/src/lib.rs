@@ -2,6 +2,7 @@
 
 pub mod handle;
 pub mod log;
+pub mod nursery;
 pub mod protocol;
 mod wire;
 

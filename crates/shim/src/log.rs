@@ -11,6 +11,11 @@
 //! Text is kept as the process wrote it, without the newline that ended it; [`PARTIAL`] says that there was
 //! none (a line over 16 KiB goes on in the next entry of its stream, or the stream ended).
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 /// Flag: the entry came from standard error; otherwise from standard output.
 pub const STDERR: u8 = 1;
 /// Flag: no newline followed the text.
@@ -73,6 +78,35 @@ pub fn decode(bytes: &[u8]) -> Decoded<'_> {
     time.copy_from_slice(&body[1..BODY_HEAD]);
     let entry = Entry { flags: body[0], time: i64::from_le_bytes(time), text: &body[BODY_HEAD..] };
     Decoded::Entry(entry, length + 8)
+}
+
+/// The end of the name of a compressed file that is not in its place yet.
+pub const UNFINISHED: &str = ".gz.new";
+/// How many rotations back a file is looked for.
+const OLDEST: u32 = 1000;
+
+/// Puts the compressed form of a rotated file of the log at `path` in its place. The file is known by its inode:
+/// its name changes with every rotation. Where it is gone, `compressed` goes too. Only whoever rotates the log may
+/// call this, or anyone while nobody does.
+///
+/// # Errors
+/// As `rename(2)`; both files are there then, which readers take for the plain one.
+pub fn put_compressed(path: &Path, inode: u64, compressed: &Path) -> io::Result<()> {
+    let named = |suffix: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let is_it = |plain: &PathBuf| fs::metadata(plain).is_ok_and(|metadata| metadata.ino() == inode);
+    match (1..OLDEST).map(|number| named(format!(".{number}"))).find(is_it) {
+        Some(plain) => {
+            let mut place = plain.clone().into_os_string();
+            place.push(".gz");
+            fs::rename(compressed, place)?;
+            fs::remove_file(plain)
+        }
+        None => fs::remove_file(compressed),
+    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,9 @@ pub enum Request {
     /// The container's first process has ended with this code, as a shell would say it: of a supervisor that
     /// adopted it, the process is not the child, but may be the daemon's.
     Reaped { code: i32 },
+    /// A rotated log file was compressed: `file` takes the place of the one with that inode. Denied while a
+    /// client is fed from the plain one.
+    LogCompressed { inode: u64, file: PathBuf },
     /// Answered by [`Answer::Status`] with descriptors.
     Status,
     /// Hold these descriptors, which come along in this order, in place of what was held under the same names.
@@ -309,6 +312,8 @@ pub enum Event {
     Detached {
         exec: Option<String>,
     },
+    /// The log was rotated. Not in the journal.
+    LogRotated,
     /// Log lines were dropped (a full disk).
     LogDropped {
         lines: u64,

@@ -26,10 +26,12 @@ impl Journal {
     /// As `open(2)`.
     pub(crate) fn open(bundle: &Path, resume: bool) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(bundle.join(NAME))?;
-        if !resume {
+        let mut size = file.metadata()?.len();
+        // A file that was ever cut is flushed to the disk when it is closed (ext4), so a new one is not.
+        if !resume && size > 0 {
             file.set_len(0)?;
+            size = 0;
         }
-        let size = file.metadata()?.len();
         Ok(Self { file, size })
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wharf_oci::runtime::{NamespaceKind, Process, Spec};
+use wharf_runtime::hooks::Subject;
 use wharf_runtime::{ExecRequest, LaunchError, LaunchRequest, RootSource, Stdio};
 use wharf_shim::handle::CONFIG_FILE;
 use wharf_shim::protocol::{Carried, Failure, FailureKind, SupervisorConfig};
@@ -36,6 +37,9 @@ pub(crate) struct Facts {
     pub(crate) cgroup: String,
     /// Whether processes can outlive the container's first one.
     pub(crate) shares_pids: bool,
+    /// Whether hooks are to run after the end.
+    #[serde(default)]
+    pub(crate) poststop: bool,
     /// For the daemon's log.
     pub(crate) warnings: Vec<String>,
 }
@@ -114,7 +118,9 @@ fn run(
             match foreign {
                 Some(foreign) => foreign.launch(&root, *network, stdio)?,
                 None => {
-                    wharf_runtime::launch(&LaunchRequest { spec: &spec, root, network: *network, stdio })?
+                    let subject = Subject { id: &config.id, bundle };
+                    let network = *network;
+                    wharf_runtime::launch(&LaunchRequest { spec: &spec, root, network, stdio, subject })?
                 }
             }
         }
@@ -134,6 +140,8 @@ fn run(
         descriptors: kinds,
         cgroup: spec.linux.as_ref().map(|linux| linux.cgroups_path.clone()).unwrap_or_default(),
         shares_pids: shares_pids(&spec),
+        // A foreign runtime sees to its own.
+        poststop: foreign.is_none() && has_poststop(&spec),
         warnings: launched.warnings,
     };
     Ok((facts, descriptors))
@@ -165,6 +173,23 @@ pub(crate) fn cgroup_path(bundle: &Path) -> String {
 /// Whether the bundle's container has no pid namespace of its own.
 pub(crate) fn shares_pids_in(bundle: &Path) -> bool {
     read::<Spec>(bundle, "config.json").is_ok_and(|spec| shares_pids(&spec))
+}
+
+fn has_poststop(spec: &Spec) -> bool {
+    spec.hooks.as_ref().is_some_and(|hooks| !hooks.poststop.is_empty())
+}
+
+/// Whether the bundle's hooks include some for after the end.
+pub(crate) fn has_poststop_in(bundle: &Path) -> bool {
+    read::<Spec>(bundle, "config.json").is_ok_and(|spec| has_poststop(&spec))
+}
+
+/// Runs the bundle's hooks for after the end; what failed, one sentence each.
+pub(crate) fn run_poststop(bundle: &Path, id: &str) -> Vec<String> {
+    match read::<Spec>(bundle, "config.json") {
+        Ok(spec) => wharf_runtime::hooks::after_end(&spec, Subject { id, bundle }),
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 /// Standard streams without a terminal: the process's ends and the supervisor's.

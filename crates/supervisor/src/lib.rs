@@ -14,6 +14,7 @@ mod journal;
 mod launch;
 mod log;
 mod memory;
+mod nursery;
 mod requests;
 mod restart;
 mod session;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use wharf_oci::runtime::Process;
 use wharf_shim::protocol::{
@@ -58,6 +59,7 @@ impl Supervisor {
                 self.hold(kinds.into_iter().zip(descriptors));
                 Ok(Some(Answer::Done))
             }
+            Request::LogCompressed { inode, file } => self.log_compressed(inode, &file).map(done),
             Request::Status => return self.status(connection, number),
         };
         match result {
@@ -174,6 +176,15 @@ impl Supervisor {
             }
             Stage::Idle | Stage::Draining { .. } => Err(conflict("process is not running")),
         }
+    }
+
+    fn log_compressed(&mut self, inode: u64, file: &Path) -> Result<(), Failure> {
+        if self.container.clients.iter().any(Client::is_fed_from_log) {
+            return Err(conflict("a client is fed from the log"));
+        }
+        self.container.log.put_compressed(inode, file).map_err(|error| {
+            Failure::other(format!("put compressed log {} in its place: {error}", file.display()))
+        })
     }
 
     fn status(&mut self, connection: u32, number: u64) {

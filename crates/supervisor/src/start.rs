@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use wharf_shim::handle::CONFIG_FILE;
+use wharf_shim::nursery::ROLE;
 use wharf_shim::protocol::{Carried, Event, SupervisorConfig, Timestamp};
 use wharf_sys::inherit;
 use wharf_sys::pidfd::PidFd;
@@ -32,6 +33,7 @@ pub(crate) fn start(arguments: Vec<OsString>) -> Result<(), Error> {
             let given = inherited(kinds)?;
             Supervisor::new(read_config(Path::new(bundle))?, control, given, false)?.run()
         }
+        [flag, _room] if flag == ROLE => crate::nursery::run(descriptor(CONTROL)?),
         [flag, kinds, bundle] if flag == "--adopt" => adopt(kinds, Path::new(bundle)),
         _ => Err(Error::Usage),
     }

@@ -43,6 +43,7 @@ const FAILED_RESTART: i32 = 128;
 /// A container's supervisor.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
+    id: String,
     pub(crate) bundle: PathBuf,
     socket: PathBuf,
     /// Who makes the processes, if it is not the runtime that is built in.
@@ -71,8 +72,12 @@ pub(crate) struct Supervisor {
     next_number: u32,
     pub(crate) buffer: Vec<u8>,
     buffers_until: Option<Instant>,
+    /// Whether hooks run after the end.
+    poststop: bool,
     /// The kernel's kills for memory.
     pub(crate) memory: Memory,
+    /// The log's generation that daemons know of.
+    log_told: u64,
     /// The adopted process has ended: until when to wait for the one who reaped it to say how.
     reaped_until: Option<Instant>,
 }
@@ -123,7 +128,9 @@ impl Supervisor {
         };
         watch(signals.as_fd(), Topic::Signals)?;
         watch(listener.as_fd(), Topic::Listener)?;
+        let (log_told, _) = log.position();
         let mut supervisor = Self {
+            id: config.id,
             bundle: config.bundle,
             socket: config.socket,
             foreign,
@@ -145,7 +152,9 @@ impl Supervisor {
             next_number: 1,
             buffer: Vec::new(),
             buffers_until: None,
+            poststop: false,
             memory: Memory::default(),
+            log_told,
             reaped_until: None,
         };
         supervisor.add_connection(control).map_err(Error::doing("watch daemon"))?;
@@ -344,13 +353,22 @@ impl Supervisor {
         }
     }
 
+    /// Daemons compress what was rotated away; it is nothing to keep in the journal.
+    fn tell_of_rotation(&mut self) {
+        let (generation, _) = self.container.log.position();
+        if std::mem::replace(&mut self.log_told, generation) != generation {
+            for connection in &mut self.connections {
+                connection.send(&SupervisorFrame::Event(Event::LogRotated), &[]);
+            }
+        }
+    }
+
     /// Starts the set-up child for the container (`process` is `None`) or an exec.
     pub(crate) fn set_up(&mut self, number: u32, job: Setup<'_>) -> io::Result<()> {
         let job = match (job, &self.container.stage) {
-            (Setup::Container, _) => Job::Launch {
-                root: self.lasting(Carried::Root),
-                network: self.lasting(Carried::Netns),
-            },
+            (Setup::Container, _) => {
+                Job::Launch { root: self.lasting(Carried::Root), network: self.lasting(Carried::Netns) }
+            }
             (Setup::Exec(process), Stage::Running(running)) => {
                 Job::Exec { init: running.pidfd.as_fd(), process }
             }
@@ -399,6 +417,9 @@ impl Supervisor {
             }
             (Report::Failed(failure), _) => self.failed(number, failure),
         }
+        if self.foreign.is_some() {
+            self.reap();
+        }
         if !self.is_setting_up() {
             self.unclaimed.clear();
         }
@@ -427,6 +448,7 @@ impl Supervisor {
         session.stage = Stage::Running(Running { pid, pidfd, started_at, since: Instant::now() });
         if number == 0 {
             self.facts = Some((facts.cgroup, facts.shares_pids));
+            self.poststop = facts.poststop;
             self.life = Life::Active;
             self.memory = Memory::started();
         }
@@ -519,6 +541,10 @@ impl Supervisor {
 
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.next() {}
+        if self.foreign.is_some() && self.is_setting_up() {
+            // A foreign runtime names its process by a number only, which must not be another's before it is known.
+            return;
+        }
         while let Ok(Some((pid, how))) = reap_any() {
             let now = wall_nanos();
             let is_it = |session: &&Session| matches!(&session.stage, Stage::Running(one) if one.pid == pid);
@@ -591,6 +617,7 @@ impl Supervisor {
             client.tick(now, Some(&self.container.log), true);
         }
         self.account(0, &std::mem::take(served));
+        self.tell_of_rotation();
         if let Some(until) = self.reaped_until {
             self.look_at_reaped(until, now);
         }
@@ -646,6 +673,7 @@ impl Supervisor {
         let exit = self.exit_of(ended);
         self.last_exit = Some(exit);
         self.remove_cgroup();
+        self.run_poststop();
         let wait = self.restarts.after_end(exit.code, ran);
         self.wait_or_finish(wait);
         let restart_count = self.restarts.count();
@@ -719,6 +747,16 @@ impl Supervisor {
         }
     }
 
+    /// The end is told after the hooks, as the specification has it; a failure changes nothing about the end.
+    fn run_poststop(&mut self) {
+        if std::mem::take(&mut self.poststop) {
+            use std::io::Write;
+            for failure in launch::run_poststop(&self.bundle, &self.id) {
+                let _nobody_reads = writeln!(io::stderr(), "container {}: {failure}", self.id);
+            }
+        }
+    }
+
     /// Removes the cgroup; processes that were killed may take a moment to leave it.
     fn remove_cgroup(&self) {
         if let Some(foreign) = &self.foreign {
@@ -770,6 +808,7 @@ impl Supervisor {
         self.container.take_streams(streams).map_err(Error::doing("take over streams"))?;
         self.container.stage = Stage::Running(running);
         self.facts = Some((launch::cgroup_path(&self.bundle), launch::shares_pids_in(&self.bundle)));
+        self.poststop = self.foreign.is_none() && launch::has_poststop_in(&self.bundle);
         self.life = Life::Active;
         self.memory = Memory::started();
         Ok(())

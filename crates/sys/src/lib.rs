@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod process;
 pub mod pty;
+pub mod quota;
 pub mod reaper;
 pub mod rlimit;
 pub mod root;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Context, Error, Result},
+    namespace::{self, IdMap},
     overlay,
 };
 
@@ -51,6 +52,14 @@ pub enum Recipe {
         /// The directory.
         source: PathBuf,
     },
+    /// Another one with its owners' ids mapped, as a user namespace maps them: what belongs to `inside` on the disk
+    /// belongs to `outside` in the mount, and what `outside` makes there belongs to `inside` on the disk.
+    Mapped {
+        /// The mapping.
+        ids: IdMap,
+        /// What is mounted.
+        recipe: Box<Recipe>,
+    },
 }
 
 impl Recipe {
@@ -60,6 +69,7 @@ impl Recipe {
     /// What the kernel refused; a missing directory is `ENOENT`.
     pub fn mount(&self) -> Result<DetachedMount> {
         match self {
+            Self::Mapped { ids, recipe } => recipe.mount_mapped(ids),
             Self::Overlay { lower, upper, work, volatile } => {
                 overlay::mount(lower, Some(overlay::Upper { dir: upper, work, volatile: *volatile }))
             }
@@ -73,6 +83,33 @@ impl Recipe {
             Self::Bind { source } => {
                 let mount = DetachedMount::clone_tree(CWD, source, false)?;
                 mount.set_attr(&Attributes::new().propagation(Propagation::Private), false)?;
+                Ok(mount)
+            }
+        }
+    }
+
+    /// The same without a mapping.
+    pub fn unmapped(self) -> Self {
+        match self {
+            Self::Mapped { recipe, .. } => recipe.unmapped(),
+            plain => plain,
+        }
+    }
+
+    /// Needs a file system below that can map ids (ext4, xfs, btrfs; tmpfs from 6.3), and 5.19 for an overlay.
+    fn mount_mapped(&self, ids: &IdMap) -> Result<DetachedMount> {
+        let namespace = namespace::user_namespace(&ids.users, &ids.groups)?;
+        match self {
+            Self::Overlay { lower, upper, work, volatile } => {
+                let upper = overlay::Upper { dir: upper, work, volatile: *volatile };
+                overlay::mount_mapped(lower, Some(upper), namespace.as_fd(), ids.root())
+            }
+            Self::View { lower } if lower.len() > 1 => {
+                overlay::mount_mapped(lower, None, namespace.as_fd(), ids.root())
+            }
+            plain => {
+                let mount = plain.mount()?;
+                mount.set_attr(&Attributes::new().id_map(namespace.as_fd()), false)?;
                 Ok(mount)
             }
         }

@@ -12,6 +12,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::{Context, Error, Result},
     process::{self, CloneOptions, Forked, errno},
@@ -74,7 +76,7 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 }
 
 /// A range of ids of a user namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside.
     pub inside: u32,
@@ -82,6 +84,25 @@ pub struct IdRange {
     pub outside: u32,
     /// Length.
     pub size: u32,
+}
+
+/// The ids of a user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// Of users.
+    pub users: Vec<IdRange>,
+    /// Of groups.
+    pub groups: Vec<IdRange>,
+}
+
+impl IdMap {
+    /// Who the namespace's root is outside: user and group. 0 where it is nobody.
+    pub fn root(&self) -> (u32, u32) {
+        let of = |ranges: &[IdRange]| {
+            ranges.iter().find(|range| range.inside == 0 && range.size > 0).map_or(0, |range| range.outside)
+        };
+        (of(&self.users), of(&self.groups))
+    }
 }
 
 fn map_text(ranges: &[IdRange]) -> String {

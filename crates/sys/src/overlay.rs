@@ -8,7 +8,7 @@
 use std::{
     ffi::CString,
     os::{
-        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -88,16 +88,31 @@ fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedM
 const OPTIONS_MAX: usize = 4095;
 
 fn mount_classic(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
-    let mut plan = Plan::with_capacity(lower.len());
-    for (index, layer) in lower.iter().enumerate() {
-        plan.add(if index == 0 { "lowerdir=" } else { ":" }, layer)?;
+    in_private_namespace(&mut Plan::classic(lower, upper)?)
+}
+
+/// As [`mount`], of layers whose owners are mapped as `ids`, a user namespace, maps them. Directories are looked up in
+/// a mount namespace where a mapped copy of each lies over itself.
+pub(crate) fn mount_mapped(
+    lower: &[PathBuf],
+    upper: Option<Upper<'_>>,
+    ids: BorrowedFd<'_>,
+    owner: (u32, u32),
+) -> Result<DetachedMount> {
+    let mut plan = Plan::classic(lower, upper)?;
+    (plan.ids, plan.owner) = (Some(ids.as_raw_fd()), owner);
+    // The upper directory and its scratch directory have to lie on one mount.
+    let holder = upper.and_then(|upper| upper.dir.parent());
+    for dir in lower.iter().map(PathBuf::as_path).chain(holder) {
+        plan.mapped.push(path_string(dir)?);
     }
-    if let Some(upper) = upper {
-        plan.add(",upperdir=", upper.dir)?;
-        plan.add(",workdir=", upper.work)?;
-        plan.end = if upper.volatile { ",volatile" } else { "" };
-    }
-    in_private_namespace(&mut plan)
+    let paths = || lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|u| [u.dir, u.work]));
+    in_private_namespace(&mut plan).map_err(|error| explain(paths(), error))
+}
+
+fn path_string(dir: &Path) -> Result<CString> {
+    CString::new(dir.as_os_str().as_bytes())
+        .map_err(|_| Error::new(format!("mount overlay: directory {}", dir.display()), Errno::INVAL))
 }
 
 /// All that the child needs, allocated beforehand.
@@ -107,6 +122,11 @@ struct Plan {
     end: &'static str,
     opened: Vec<RawFd>,
     options: Vec<u8>,
+    /// Directories that a mapped copy of themselves is to lie over, and the user namespace that maps.
+    mapped: Vec<CString>,
+    ids: Option<RawFd>,
+    /// Who the root of that namespace is: user and group.
+    owner: (u32, u32),
 }
 
 impl Plan {
@@ -117,13 +137,74 @@ impl Plan {
             end: "",
             opened: Vec::with_capacity(count),
             options: Vec::with_capacity(OPTIONS_MAX + 1),
+            mapped: Vec::new(),
+            ids: None,
+            owner: (0, 0),
         }
     }
 
+    fn classic(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<Self> {
+        let mut plan = Self::with_capacity(lower.len());
+        for (index, layer) in lower.iter().enumerate() {
+            plan.add(if index == 0 { "lowerdir=" } else { ":" }, layer)?;
+        }
+        if let Some(upper) = upper {
+            plan.add(",upperdir=", upper.dir)?;
+            plan.add(",workdir=", upper.work)?;
+            plan.end = if upper.volatile { ",volatile" } else { "" };
+        }
+        Ok(plan)
+    }
+
+    /// Maps ids, in a mount namespace of this process's own; allocates nothing.
+    fn map_ids(&self) -> std::result::Result<(), Errno> {
+        let Some(ids) = self.ids else { return Ok(()) };
+        let check = |result: i64| if result < 0 { Err(process::errno()) } else { Ok(result) };
+        /// `MOUNT_ATTR_IDMAP` of `linux/mount.h`.
+        const IDMAP: u64 = 0x0010_0000;
+        /// `MOVE_MOUNT_F_EMPTY_PATH`.
+        const FROM_DESCRIPTOR: u32 = 4;
+        // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+        let attributes: [u64; 4] = [IDMAP, 0, 0, ids.unsigned_abs().into()];
+        for path in &self.mapped {
+            let (path, empty) = (path.as_ptr(), c"".as_ptr());
+            // SAFETY: plain system calls with terminated strings and a structure that outlive them; the descriptor is
+            // closed by whoever opened it, here.
+            unsafe {
+                let flags = 1 | libc::O_CLOEXEC;
+                let tree = check(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path, flags))?;
+                let size = size_of_val(&attributes);
+                let set = libc::AT_EMPTY_PATH;
+                let mapped = check(libc::syscall(
+                    libc::SYS_mount_setattr,
+                    tree,
+                    empty,
+                    set,
+                    &raw const attributes,
+                    size,
+                ));
+                let moved = mapped.and_then(|_| {
+                    let to = libc::AT_FDCWD;
+                    check(libc::syscall(libc::SYS_move_mount, tree, empty, to, path, FROM_DESCRIPTOR))
+                });
+                libc::syscall(libc::SYS_close, tree);
+                moved?;
+            }
+        }
+        /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`: a change of ids takes no capabilities.
+        const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+        // What an overlay makes for itself belongs to whoever mounted it, which has to be someone that the mapping has.
+        // SAFETY: changes credentials of this process of one thread; no memory is involved.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP).into())?;
+            libc::syscall(libc::SYS_setfsgid, self.owner.1);
+            libc::syscall(libc::SYS_setfsuid, self.owner.0);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, word: &'static str, dir: &Path) -> Result<()> {
-        let path = CString::new(dir.as_os_str().as_bytes())
-            .map_err(|_| Error::new(format!("mount overlay: directory {}", dir.display()), Errno::INVAL))?;
-        self.parts.push((word, path));
+        self.parts.push((word, path_string(dir)?));
         Ok(())
     }
 
@@ -205,6 +286,7 @@ fn mount_and_clone(plan: &mut Plan) -> std::result::Result<RawFd, Errno> {
         check(
             libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()).into(),
         )?;
+        plan.map_ids()?;
         // Opened here, because an overlay refuses directories of another mount namespace.
         plan.open()?;
         check(libc::chdir(c"/proc/self/fd".as_ptr()).into())?;
@@ -255,6 +337,39 @@ mod tests {
             check(&mount, 127);
             assert!(upper.join("new").exists());
         }
+    }
+
+    #[test]
+    fn owners_are_mapped_both_ways() {
+        use crate::mount::Recipe;
+        use crate::namespace::{IdMap, IdRange};
+        use std::os::unix::fs::{MetadataExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "active/fs", "active/work"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let lower: Vec<PathBuf> = ["a", "b"].map(|name| dir.path().join(name)).to_vec();
+        fs::write(lower[1].join("old"), "x").unwrap();
+        chown(lower[1].join("old"), Some(7), Some(8)).unwrap();
+        let (upper, work) = (dir.path().join("active/fs"), dir.path().join("active/work"));
+        let range = |outside| vec![IdRange { inside: 0, outside, size: 1000 }];
+        let ids = IdMap { users: range(100_000), groups: range(200_000) };
+        assert_eq!(ids.root(), (100_000, 200_000));
+        let overlay = Recipe::Overlay { lower, upper: upper.clone(), work, volatile: false };
+        let mount = Recipe::Mapped { ids: ids.clone(), recipe: Box::new(overlay) }.mount().unwrap();
+        let root = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
+        let owner = |path: String| fs::metadata(path).map(|stat| (stat.uid(), stat.gid())).unwrap();
+        assert_eq!(owner(format!("{root}/old")), (100_007, 200_008));
+        // Copied up with its owner; given away within the mapping.
+        fs::write(format!("{root}/old"), "y").unwrap();
+        assert_eq!(owner(upper.join("old").display().to_string()), (7, 8));
+        chown(format!("{root}/old"), Some(100_001), Some(200_000)).unwrap();
+        assert_eq!(owner(upper.join("old").display().to_string()), (1, 0));
+        drop(mount);
+        let bind = Recipe::Bind { source: upper.clone() };
+        let mount = Recipe::Mapped { ids, recipe: Box::new(bind) }.mount().unwrap();
+        let root = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
+        assert_eq!(owner(format!("{root}/old")), (100_001, 200_000));
     }
 
     #[test]

@@ -282,6 +282,40 @@ impl SelfExecutable {
     }
 }
 
+/// Where this process's arguments lie in its memory, which is what `/proc/PID/cmdline` shows.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLine {
+    start: usize,
+    length: usize,
+}
+
+impl CommandLine {
+    /// Finds it; `None` where `/proc` does not say.
+    pub fn own() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // `arg_start` and `arg_end` are the 48th and 49th field of proc_pid_stat(5); the name before may hold anything.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(45).map(str::parse::<usize>);
+        let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
+        (start != 0).then(|| end.checked_sub(start).map(|length| Self { start, length }))?
+    }
+
+    /// Shows other arguments, cut to the room that those at the start took.
+    pub fn show<S: AsRef<OsStr>>(self, words: impl IntoIterator<Item = S>) {
+        let mut text = Vec::with_capacity(self.length);
+        for word in words {
+            text.extend_from_slice(word.as_ref().as_bytes());
+            text.push(0);
+        }
+        text.resize(self.length, 0);
+        let Some(last) = text.last_mut() else { return };
+        *last = 0;
+        let place = ptr::with_exposed_provenance_mut::<u8>(self.start);
+        // SAFETY: the kernel named these bytes as this process's arguments; they lie on its stack below every frame,
+        // writable, for its whole life, and still end in a nul, so that whoever reads them as strings stays inside.
+        unsafe { ptr::copy_nonoverlapping(text.as_ptr(), place, text.len()) };
+    }
+}
+
 /// Sources are moved out of the way of their targets first.
 const SAFE_DESCRIPTOR: RawFd = 64;
 

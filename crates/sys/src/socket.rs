@@ -126,6 +126,14 @@ pub fn allow_messages_of(socket: impl AsFd, bytes: usize) {
     let _smaller_messages_still_pass = sockopt::set_socket_send_buffer_size(socket, bytes);
 }
 
+/// Lets [`wait_message`] fail with `EAGAIN` when no message came for that long.
+///
+/// # Errors
+/// None known.
+pub fn give_up_after(socket: impl AsFd, patience: std::time::Duration) -> io::Result<()> {
+    Ok(sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(patience))?)
+}
+
 /// Sends one message with descriptors, never blocking and never raising `SIGPIPE`.
 ///
 /// # Errors

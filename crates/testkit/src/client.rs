@@ -55,6 +55,38 @@ impl From<Output> for Run {
     }
 }
 
+/// What stands for the stock client, by `WHARF_TEST_CLIENT`.
+pub fn replacement() -> Option<String> {
+    std::env::var("WHARF_TEST_CLIENT").ok().filter(|name| !matches!(name.as_str(), "" | "docker"))
+}
+
+/// The flag or command that a client said it does not know.
+pub fn lacking(run: &Run) -> Option<String> {
+    let after = |words: &str| {
+        let (_, rest) = run.stderr.split_once(words)?;
+        Some(rest.split_whitespace().next()?.trim_matches(['\'', '"', '.']).to_owned())
+    };
+    if run.code == 0 {
+        return None;
+    }
+    after("unknown flag: ").or_else(|| after("unknown shorthand flag: ").map(|letter| format!("-{letter}")))
+}
+
+/// Says that a call is made with the newer client.
+///
+/// # Panics
+/// Unless the list of what the old client lacks has `lacking`.
+#[track_caller]
+pub fn expect_lack(lacking: &str, args: &[&str]) {
+    let list = include_str!("../../../tests/client-20.10.txt");
+    let known = list.lines().any(|line| line == lacking);
+    assert!(
+        known,
+        "tests/client-20.10.txt does not have {lacking:?}, which the 20.10 client lacks: {args:?}"
+    );
+    eprintln!("NOT RUN with the 20.10 client, which lacks {lacking}: docker {}", args.join(" "));
+}
+
 /// The folder of unpacked clients (`scripts/clients.sh` fills it).
 pub fn clients() -> PathBuf {
     let root =

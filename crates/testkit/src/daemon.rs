@@ -152,8 +152,9 @@ impl Daemon {
         std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
     }
 
-    /// Runs the stock `docker` client (28) against the daemon; with `WHARF_TEST_CLIENT=wharf` it is `wharf` that gets
-    /// the same arguments, and the same is expected of it.
+    /// Runs the stock `docker` client (28) against the daemon. With `WHARF_TEST_CLIENT=wharf` it is `wharf` that gets
+    /// the same arguments, and the same is expected of it; with `docker-20` the client of Debian 12, where it has the
+    /// flags.
     #[track_caller]
     pub fn docker(&self, args: &[&str]) -> Run {
         self.docker_with(args, b"")
@@ -164,7 +165,17 @@ impl Daemon {
     pub fn docker_with(&self, args: &[&str], stdin: &[u8]) -> Run {
         let mut command = self.command("docker");
         command.args(args);
-        client::run(command, stdin)
+        let run = client::run(command, stdin);
+        match client::lacking(&run) {
+            Some(lacking) if client::replacement().as_deref() == Some("docker-20") => {
+                client::expect_lack(&lacking, args);
+                let mut command =
+                    client::command(client::program("docker"), &self.host(), self.folder.path());
+                command.args(args);
+                client::run(command, stdin)
+            }
+            _ => run,
+        }
     }
 
     /// Runs the 20.10 client of Debian 12.
@@ -186,9 +197,11 @@ impl Daemon {
     /// A client command not yet started, for tests that hold it open. `WHARF_TEST_CLIENT` replaces `docker` here too.
     #[track_caller]
     pub fn command(&self, name: &str) -> Command {
-        let replaced =
-            name == "docker" && std::env::var("WHARF_TEST_CLIENT").is_ok_and(|client| client == "wharf");
-        let program = if replaced { self.binary.clone() } else { client::program(name) };
+        let program = match client::replacement().as_deref() {
+            Some("wharf") if name == "docker" => self.binary.clone(),
+            Some(other) if name == "docker" => client::program(other),
+            _ => client::program(name),
+        };
         client::command(program, &self.host(), self.folder.path())
     }
 
@@ -271,8 +284,9 @@ impl Daemon {
             let none = BTreeSet::new();
             let mut held = census::stray_files(&self.path("data"), &self.path("run"), &none, &none);
             for (kind, count) in census::descriptors(self.pid()) {
-                // One inotify instance, which all followers of logs share, comes with the first of them and stays.
-                let shared = usize::from(kind == "anon_inode");
+                // What comes with the first container and stays: the one inotify instance of all followers of logs, the
+                // connection to the process that forks supervisors.
+                let shared = usize::from(kind == "anon_inode" || kind == "socket");
                 let before = self.descriptors.get(&kind).copied().unwrap_or(0) + shared;
                 if count > before {
                     held.push(format!("descriptors: {kind}: {count}, at first {before}"));

@@ -1,8 +1,13 @@
-//! `wharf context …`: the contexts of Docker's client, read and chosen here.
+//! `wharf context …`: the contexts of Docker's client.
+
+mod create;
+mod transfer;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use self::create::{Create, Rm, Update};
+use self::transfer::{Export, Import};
 use super::{Outcome, commands};
 use crate::connect::Target;
 use crate::contexts::{self, Context};
@@ -12,13 +17,24 @@ use crate::format;
 commands! {
     /// The verbs of contexts.
     ContextCommand {
+        /// Create a context
+        Create(Create),
+        /// Export a context to a tar archive FILE or a tar stream on STDOUT
+        Export(Export),
+        /// Import a context from a tar or zip file
+        Import(Import),
         /// Display detailed information on one or more contexts
         Inspect(Inspect),
         /// List contexts
         #[command(visible_alias = "list")]
         Ls(Ls),
+        /// Remove one or more contexts
+        #[command(visible_alias = "remove")]
+        Rm(Rm),
         /// Print the name of the current context
         Show(Show),
+        /// Update a context
+        Update(Update),
         /// Set the current docker context
         Use(Use),
     }

@@ -140,7 +140,8 @@ impl Containers {
     fn make_files(&self, record: &Record) -> Result<()> {
         launch::make_bundle(self, &record.id)?;
         failpoint::pass("create.bundle");
-        Ok(self.store.create_active(&record.id, launch::image(record)?.as_ref())?)
+        self.store.create_active(&record.id, launch::image(record)?.as_ref())?;
+        self.limit_size(record)
     }
 
     /// Takes back what a create that failed had made.

@@ -124,7 +124,7 @@ impl Containers {
         let record = &view.record;
         let base = match view.state().process() {
             Some(running) => Base::Process(running.pid),
-            None => Base::Recipe(self.store.recipe(&record.id)?),
+            None => Base::Recipe(self.mapped(record, self.store.recipe(&record.id)?)),
         };
         let place = launch::make_bundle(self, &record.id)?;
         let files = ["resolv.conf", "hostname", "hosts"].map(|name| Volume {
@@ -149,7 +149,8 @@ impl Containers {
         }
         // The files are made by the first start; a bind whose source went away shows what is below it.
         volumes.retain(|volume| volume.source.exists());
-        Ok(Tree { base, place, volumes })
+        let ids = crate::userns::of(&self.config, &record.host_config).cloned();
+        Ok(Tree { base, place, volumes, ids })
     }
 
     /// A container's root for reading single files of it.

@@ -35,6 +35,18 @@ pub(super) fn of(config: &EngineConfig, record: &Record) -> LogConfig {
     LogConfig::JsonFile { path, max_size, max_file, attrs: attributes(options, record) }
 }
 
+/// Whether the rotated files of `record`'s log are compressed; the default is each driver's own, as in Docker.
+pub(super) fn compresses(record: &Record) -> bool {
+    let asked = &record.host_config.log_config;
+    let option = asked.config.as_ref().and_then(|options| options.get("compress"));
+    let option = option.map(|text| matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+    match asked.r#type.as_str() {
+        "json-file" => option.unwrap_or(false),
+        "local" => option.unwrap_or(true),
+        _ => false,
+    }
+}
+
 /// A size as people write it: digits and an optional `k`, `m` or `g`, powers of 1000.
 pub(super) fn size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();

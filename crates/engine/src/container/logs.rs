@@ -4,6 +4,7 @@
 //! a slow client holds no thread. A follower waits for the file to change or the container to stop.
 
 mod clock;
+pub(crate) mod compress;
 mod files;
 pub(crate) mod forward;
 mod json_line;

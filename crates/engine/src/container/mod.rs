@@ -23,6 +23,7 @@ pub mod logs;
 mod network;
 mod pause;
 pub mod prune;
+pub(crate) mod quota;
 pub mod record;
 mod remove;
 mod rename;

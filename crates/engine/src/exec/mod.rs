@@ -113,7 +113,7 @@ impl Execs {
             Happening::Removed => {
                 self.lock().retain(|_, exec| !Arc::ptr_eq(&exec.container, &news.container));
             }
-            Happening::Started => {}
+            Happening::Started | Happening::LogRotated => {}
         }
     }
 

@@ -127,15 +127,16 @@ impl System {
     }
 
     fn registries(&self) -> RegistryConfig {
-        let config = &self.config;
+        let (mirrors, registries) =
+            self.config.live(|now| (now.registry_mirrors.clone(), now.insecure_registries.clone()));
         let hub = IndexInfo {
-            mirrors: config.registry_mirrors.clone(),
+            mirrors: mirrors.clone(),
             name: "docker.io".to_owned(),
             official: true,
             secure: true,
         };
         let (networks, hosts): (Vec<String>, Vec<String>) =
-            config.insecure_registries.iter().cloned().partition(|registry| registry.contains('/'));
+            registries.into_iter().partition(|registry| registry.contains('/'));
         let insecure =
             |name: String| (name.clone(), IndexInfo { name, secure: false, ..IndexInfo::default() });
         let index_configs = hosts.into_iter().map(insecure).chain([("docker.io".to_owned(), hub)]).collect();
@@ -143,7 +144,7 @@ impl System {
         RegistryConfig {
             index_configs,
             insecure_registry_cidrs: local.chain(networks).collect(),
-            mirrors: (!config.registry_mirrors.is_empty()).then(|| config.registry_mirrors.clone()),
+            mirrors: (!mirrors.is_empty()).then_some(mirrors),
         }
     }
 
@@ -170,6 +171,9 @@ impl System {
         options.push(format!("name=seccomp,profile={profile}"));
         if version2 && self.config.default_cgroupns == "private" {
             options.push("name=cgroupns".to_owned());
+        }
+        if self.config.remap.is_some() {
+            options.push("name=userns".to_owned());
         }
         if self.config.no_new_privileges {
             options.push("name=no-new-privileges".to_owned());

@@ -34,6 +34,8 @@ pub struct Volumes {
     state: Mutex<State>,
     /// Held by whoever makes or removes one, so that both see a settled disk; `state` is locked for moments only.
     changing: Mutex<()>,
+    /// Who new volumes belong to, where it is not root.
+    owner: OnceLock<(u32, u32)>,
     events: OnceLock<Arc<Events>>,
 }
 
@@ -74,7 +76,14 @@ impl Volumes {
             state: Mutex::new(state),
             changing: Mutex::new(()),
             events: OnceLock::new(),
+            owner: OnceLock::new(),
         })
+    }
+
+    /// From now on, new volumes belong to this user and group: the root of containers with ids of their own.
+    pub fn belong_to(&self, owner: (u32, u32)) {
+        // Whoever came first stays.
+        let _ = self.owner.set(owner);
     }
 
     /// From now on, what happens to volumes is told; the methods then need the async runtime around them.
@@ -179,6 +188,11 @@ impl Volumes {
         let created = jiff::Timestamp::now().as_second();
         let stored = Stored { created, labels, options, owner: owner.map(str::to_owned) };
         disk::make(&self.data_root, &name, &stored)?;
+        if let Some((user, group)) = self.owner.get() {
+            let data = directory(&self.data_root, &name).join("_data");
+            std::os::unix::fs::chown(&data, Some(*user), Some(*group))
+                .map_err(|error| Error::io(format_args!("chown {}", data.display()), &error))?;
+        }
         lock(&self.state).volumes.insert(name.clone(), stored.clone());
         self.tell("create", &name, ("driver", "local".to_owned()));
         Ok((self.describe(&name, &stored), true))

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wharf_sys::inherit;
 use wharf_sys::mount::Recipe;
+use wharf_sys::namespace::IdMap;
 
 pub use stat::PathStat;
 
@@ -59,6 +60,9 @@ pub struct Tree {
     pub place: PathBuf,
     /// What is mounted into it.
     pub volumes: Vec<Volume>,
+    /// The ids of the container's user namespace: owners are told, and given, as the container sees them.
+    #[serde(default)]
+    pub ids: Option<IdMap>,
 }
 
 /// A root file system.

@@ -39,6 +39,8 @@ fn changes(tree: &Recipe, base: &Recipe) -> Result<Vec<Change>, Failure> {
     Ok(match tree {
         Recipe::Overlay { upper, .. } => crate::changes(&Root::open(upper)?, &lower)?,
         Recipe::Bind { source } => crate::changes_between(&lower, &Root::open(source)?)?,
+        // On the disk ids are the container's own, mapped or not.
+        Recipe::Mapped { recipe, .. } => return changes(recipe, base),
         Recipe::View { .. } => Vec::new(),
     })
 }
@@ -50,6 +52,7 @@ fn diff(tree: &Recipe, base: &Recipe, output: impl Write) -> Result<crate::DiffS
             let lower = Root::from_fd(base.mount()?.into_fd());
             crate::diff_between(&lower, &Root::open(source)?, output)?
         }
+        Recipe::Mapped { recipe, .. } => return diff(recipe, base, output),
         Recipe::View { .. } => return Err(Failure::failed("a read-only tree has no changes")),
     })
 }

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountAttrFlags;
 use wharf_sys::mount::{Attributes, DetachedMount, Propagation};
-use wharf_sys::namespace::{self, flags};
+use wharf_sys::namespace::{self, IdMap, flags};
 use wharf_sys::root::{Root, RootError};
 
 use super::{Base, Failure, Tree, Volume};
@@ -30,7 +30,18 @@ pub(super) fn mount(tree: &Tree) -> Result<Root, Failure> {
     for (volume, source) in volumes.into_iter().zip(&sources) {
         attach(&root, volume, source).map_err(|failure| about(volume, failure))?;
     }
+    tree.ids.as_ref().map_or(Ok(()), enter)?;
     Ok(root)
+}
+
+/// Becomes root of a user namespace with these ids. What is outside of them is nobody's, and cannot be given away.
+fn enter(ids: &IdMap) -> Result<(), Failure> {
+    let namespace = namespace::user_namespace(&ids.users, &ids.groups)?;
+    namespace::join(namespace.as_fd(), flags::USER)?;
+    let failed = |errno| Failure::failed(format!("become root of user namespace: {errno}"));
+    rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed)
 }
 
 /// The mount that a process has as its root, without the mounts in it. It can be copied only from inside the process's

@@ -103,6 +103,19 @@ fn id_map(tree: &DetachedMount, mount: &Mount, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// A `sysfs` shows, and belongs to, the network namespace that it was mounted in. A user namespace may not mount one of
+/// a network namespace that is not its own, so it is made here, by a process that has joined that one.
+pub(crate) fn keep_sysfs(mounts: &mut [PlannedMount<'_>]) -> Result<()> {
+    for mount in mounts {
+        if let What::New { kind: "sysfs", source } = mount.what {
+            let attributes = mount.options.own.initial();
+            let tree = DetachedMount::new("sysfs", source, &mount.options.data, attributes)?;
+            mount.what = What::Bind { tree, is_directory: true };
+        }
+    }
+    Ok(())
+}
+
 /// A container sees its own group as the root, in whichever form this machine has.
 fn cgroup_view<'a>(cgroup: Option<&Cgroup>) -> Result<What<'a>> {
     let layout = Layout::get()?;

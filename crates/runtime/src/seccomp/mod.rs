@@ -9,7 +9,9 @@ mod conditions;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use wharf_oci::runtime::{LinuxSeccomp, SeccompAction, SyscallArg};
 use wharf_sys::seccomp::Instruction;
@@ -53,6 +55,32 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     let rules = Rules::new(profile, default)?;
     let tables: Vec<_> = arches.iter().map(|arch| (*arch, rules.table(*arch, default))).collect();
     Ok(assemble::program(&tables))
+}
+
+/// The profile that was compiled for all children of this process, if one was.
+static REMEMBERED: OnceLock<(LinuxSeccomp, Vec<Instruction>)> = OnceLock::new();
+
+/// Compiles a profile ahead of the launches that will want it; only the first one is kept.
+pub fn remember(profile: LinuxSeccomp) {
+    if let Ok(program) = compile(&profile) {
+        let _another_was_first = REMEMBERED.set((profile, program));
+    }
+}
+
+/// Whether [`remember`] has kept one.
+pub fn remembers() -> bool {
+    REMEMBERED.get().is_some()
+}
+
+/// As [`compile`], but a profile that is remembered is not translated again.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compiled(profile: &LinuxSeccomp) -> Result<Cow<'static, [Instruction]>> {
+    match REMEMBERED.get() {
+        Some((known, program)) if known == profile => Ok(Cow::Borrowed(program)),
+        _ => compile(profile).map(Cow::Owned),
+    }
 }
 
 fn arches(profile: &LinuxSeccomp) -> Result<Vec<Arch>> {

@@ -94,7 +94,10 @@ impl Fixture {
         let mount = self.recipe.mount().unwrap();
         let root = RootSource { mount: Some(mount.as_fd()), recipe: &self.recipe };
         let terminal = self.spec.process.as_ref().is_some_and(|process| process.terminal);
-        in_child(terminal, |stdio| wharf_runtime::launch(&LaunchRequest { spec: &self.spec, root, network: None, stdio }))
+        in_child(terminal, |stdio| {
+            let subject = wharf_runtime::hooks::Subject { id: "fixture", bundle: self.dir.path() };
+            wharf_runtime::launch(&LaunchRequest { spec: &self.spec, root, network: None, stdio, subject })
+        })
     }
 
     pub fn run(&self) -> Ended {

@@ -117,6 +117,11 @@ impl Client {
         }
     }
 
+    /// Whether its output comes from the log's files at the moment.
+    pub(crate) fn is_fed_from_log(&self) -> bool {
+        matches!(self.feed, Feed::Log(_))
+    }
+
     /// Gives it what its process said; what it does not take at once is queued.
     pub(crate) fn deliver(&mut self, stream: Stream, data: &[u8]) {
         if !matches!(self.feed, Feed::Live) || !self.wants[stream.index()] {

@@ -86,6 +86,14 @@ impl RotatingFile {
         self.generation - older as u64
     }
 
+    /// Puts the compressed form of a rotated file in its place.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub(crate) fn put_compressed(&self, inode: u64, file: &Path) -> io::Result<()> {
+        wharf_shim::log::put_compressed(&self.path, inode, file)
+    }
+
     /// Opens a generation for reading; `None`: it is gone.
     pub(crate) fn read_generation(&self, generation: u64) -> Option<File> {
         match self.generation.checked_sub(generation)? {

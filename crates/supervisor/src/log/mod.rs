@@ -147,6 +147,14 @@ impl Log {
         self.kept.as_ref().map_or((0, 0), |kept| kept.file.position())
     }
 
+    /// Puts the compressed form of a rotated file in its place.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub(crate) fn put_compressed(&self, inode: u64, file: &std::path::Path) -> io::Result<()> {
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.file.put_compressed(inode, file))
+    }
+
     /// The oldest generation there is.
     pub(crate) fn oldest(&self) -> u64 {
         self.kept.as_ref().map_or(0, |kept| kept.file.oldest())

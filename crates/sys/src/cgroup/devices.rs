@@ -90,12 +90,24 @@ fn effective(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
     }
 }
 
+/// The lines of rules that are all of one kind, where saying one twice changes nothing.
+fn lines(rules: &[DeviceRule]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::with_capacity(rules.len());
+    for line in rules.iter().map(DeviceRule::line) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
 pub(super) fn apply(group: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
     let (default, rules) = effective(rules);
     if let Some(dir) = group.controller("devices") {
         files::write(&dir.join(if default { "devices.allow" } else { "devices.deny" }), "a")?;
-        for rule in rules {
-            files::write(&dir.join(if rule.allow { "devices.allow" } else { "devices.deny" }), &rule.line())?;
+        for run in rules.chunk_by(|one, next| one.allow == next.allow) {
+            let file = if run[0].allow { "devices.allow" } else { "devices.deny" };
+            files::write_each(&dir.join(file), &lines(run))?;
         }
         return Ok(());
     }
@@ -117,6 +129,13 @@ mod tests {
     fn lines_are_version_ones() {
         assert_eq!(rule(true, DeviceKind::Character, Some(1), "rm").line(), "c 1:* rm");
         assert_eq!(rule(true, DeviceKind::Block, None, "").line(), "b *:* rwm");
+    }
+
+    #[test]
+    fn a_rule_said_twice_is_written_once() {
+        let rules = [("rwm", 1), ("m", 2), ("rwm", 1)];
+        let rules = rules.map(|(access, major)| rule(true, DeviceKind::Character, Some(major), access));
+        assert_eq!(lines(&rules), ["c 1:* rwm", "c 2:* m"]);
     }
 
     #[test]

@@ -9,18 +9,43 @@ use rustix::{
 
 use crate::error::{Context, Error, Result};
 
+/// What most files fit into; these have no size to ask for.
+const USUAL: usize = 1024;
+
 pub(super) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).context(|| format!("read {}", path.display()))
+    let what = || format!("read {}", path.display());
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
+    let (mut bytes, mut length) = (vec![0; USUAL], 0);
+    loop {
+        match rustix::io::read(&file, &mut bytes[length..]).context(what)? {
+            0 => break,
+            more => length += more,
+        }
+        if bytes.len() - length < USUAL / 2 {
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|_| Error::new(what(), Errno::ILSEQ))
 }
 
 /// Writes a value in one write, as these files demand.
 pub(super) fn write(path: &Path, value: &str) -> Result<()> {
-    let what = || format!("write {value:?} to {}", path.display());
-    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
-    match rustix::io::write(&file, value.as_bytes()).context(what)? {
-        written if written == value.len() => Ok(()),
-        _ => Err(Error::new(what(), Errno::IO)),
+    write_each(path, &[value])
+}
+
+/// Writes values one after the other.
+pub(super) fn write_each<S: AsRef<str>>(path: &Path, values: &[S]) -> Result<()> {
+    let what = |value: &str| format!("write {value:?} to {}", path.display());
+    let first = values.first().map_or("", AsRef::as_ref);
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context(|| what(first))?;
+    for value in values.iter().map(AsRef::as_ref) {
+        match rustix::io::write(&file, value.as_bytes()).context(|| what(value))? {
+            written if written == value.len() => {}
+            _ => return Err(Error::new(what(value), Errno::IO)),
+        }
     }
+    Ok(())
 }
 
 /// A single number; `max` and negative ones are no limit.

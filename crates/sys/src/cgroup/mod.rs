@@ -9,6 +9,7 @@ mod files;
 mod layout;
 mod limits;
 mod oom;
+mod session;
 mod stats;
 
 use std::{
@@ -27,6 +28,7 @@ pub use self::{
     layout::{Hierarchy, Layout, Version},
     limits::{BlockIo, Cpu, Limits, Memory, Throttle, WeightOf},
     oom::OomWatch,
+    session::leave_login_session,
     stats::{BlockEntry, CpuStats, MemoryStats, Stats},
 };
 use crate::error::{Context, Error, Result};
@@ -69,8 +71,8 @@ impl Cgroup {
         let layout = Layout::get()?;
         let group = Self::in_layout(layout, path)?;
         for (hierarchy, root) in group.v1.iter().zip(&layout.v1) {
-            make_directories(&hierarchy.dir)?;
-            if hierarchy.has("cpuset") {
+            let made = make_directories(&hierarchy.dir)?;
+            if hierarchy.has("cpuset") && !(made && copy_cpuset(&hierarchy.dir)?) {
                 fill_cpuset(&root.dir, &hierarchy.dir)?;
             }
         }
@@ -221,7 +223,11 @@ impl Cgroup {
     fn kill_one_by_one(&self) -> Result<()> {
         for _ in 0..20 {
             let frozen = self.freeze().is_ok();
-            let pids = self.pids()?;
+            let pids = match self.pids() {
+                Ok(pids) => pids,
+                // Whatever happens, nothing stays frozen.
+                Err(error) => return self.thaw().and(Err(error)),
+            };
             for pid in &pids {
                 if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
                     // One that has ended in between is what we want.
@@ -305,9 +311,10 @@ impl Cgroup {
         self.v1.iter().map(|hierarchy| hierarchy.dir.as_path()).chain(self.v2.as_deref())
     }
 
-    /// The directory whose list of processes is the truth.
+    /// The directory whose list of processes is the truth. A foreign runtime may not have made the one in the unified
+    /// tree.
     fn primary(&self) -> Option<&Path> {
-        self.v2.as_deref().or_else(|| self.v1.first().map(|hierarchy| hierarchy.dir.as_path()))
+        self.v2.as_deref().filter(|dir| self.v1.is_empty() || dir.is_dir()).or_else(|| self.v1.first().map(|hierarchy| hierarchy.dir.as_path()))
     }
 
     /// The directory of a version 1 controller.
@@ -320,15 +327,30 @@ impl Cgroup {
     }
 }
 
-fn make_directories(dir: &Path) -> Result<()> {
+/// Makes a directory with its parents; whether it was not there before.
+fn make_directories(dir: &Path) -> Result<bool> {
     match std::fs::create_dir(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(dir).context(|| format!("create {}", dir.display()))
+            std::fs::create_dir_all(dir).context(|| format!("create {}", dir.display()))?;
+            Ok(true)
         }
         Err(error) => Err(error).context(|| format!("create {}", dir.display())),
     }
+}
+
+/// Gives a new cpuset what its parent has. False: that has nothing either.
+fn copy_cpuset(dir: &Path) -> Result<bool> {
+    let Some(parent) = dir.parent() else { return Ok(false) };
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let value = files::read(&parent.join(name))?;
+        if value.trim().is_empty() {
+            return Ok(false);
+        }
+        files::write(&dir.join(name), value.trim())?;
+    }
+    Ok(true)
 }
 
 /// A version 1 cpuset starts empty and refuses processes until it has processors and memory nodes.

@@ -146,6 +146,7 @@ pub(super) fn check_platform(
     if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
+    crate::userns::check(engine, host)?;
     foresee_limits(host, warnings);
     if host.runtime.is_empty() {
         host.runtime = engine.live(|now| now.default_runtime.clone());
@@ -154,14 +155,7 @@ pub(super) fn check_platform(
     if !OWN_RUNTIMES.contains(&host.runtime.as_str()) && !known {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
-    if let Some((name, _)) = host.storage_opt.iter().flatten().next() {
-        return Err(Error::internal(match name.as_str() {
-            "size" => {
-                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned()
-            }
-            name => format!("Unknown option {name}"),
-        }));
-    }
+    crate::container::quota::check(host, &engine.data_root)?;
     Ok(())
 }
 
