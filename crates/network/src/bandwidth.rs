@@ -40,7 +40,7 @@ impl Bucket {
         let rate = payload.saturating_mul(mtu + ETHERNET) / mtu;
         let during = |milliseconds: u64| rate / 1000 * milliseconds;
         // Ten milliseconds bridge the gaps of a busy machine's timers.
-        let burst = during(10).max(32 * 1024).max(2 * (mtu + ETHERNET));
+        let burst = during(10).max(64 * 1024).max(2 * (mtu + ETHERNET));
         let limit = burst + during(50).max(64 * 1024);
         let cut = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Self { rate, burst: cut(burst), limit: cut(limit) }
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(gigabit.rate, 126_166_666);
         assert_eq!(gigabit.burst, 1_261_660);
         let slow = Bucket::new(8_000, 1500);
-        assert_eq!((slow.rate, slow.burst, slow.limit), (1009, 32 * 1024, 96 * 1024));
+        assert_eq!((slow.rate, slow.burst, slow.limit), (1009, 64 * 1024, 128 * 1024));
         assert_eq!(Bucket::new(u64::MAX, 1500).limit, u32::MAX);
     }
 }

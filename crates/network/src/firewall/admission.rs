@@ -9,6 +9,8 @@ use super::layout::ACCEPTED;
 use super::rule::Rule;
 use super::ruleset::{Chain, FORWARD, closes, rules};
 use super::transaction::Transaction;
+use rustix::io::Errno;
+
 use crate::error::Result;
 use crate::netlink::Channel;
 
@@ -16,23 +18,27 @@ use crate::netlink::Channel;
 const MADE_FOR_IT: [&str; 3] = ["DOCKER-USER", "ufw-before-forward", "ufw6-before-forward"];
 
 /// Puts the rule to the head of every chain that needs it and lacks it. Families that are not filtered here
-/// are left alone.
-///
-/// # Errors
-/// What the kernel refused: `EPERM` for a table that another process owns. Other chains were tried.
+/// are left alone. Returns what stands in the way: chains that drop and can't be changed (`EPERM` for a table
+/// that another process owns).
 pub(super) fn ensure(
     channel: &mut Channel,
     chains: &[Chain],
     comment: &str,
     families: (bool, bool),
-) -> Result<()> {
-    let mut result = Ok(());
+) -> Vec<String> {
+    let mut obstacles = vec![];
     for base in chains.iter().filter(|chain| chain.hook == Some(FORWARD)) {
         if (families.0 && base.sees(false)) || (families.1 && base.sees(true)) {
-            result = result.and(ensure_in(channel, chains, base, comment));
+            match ensure_in(channel, chains, base, comment) {
+                Err(error) if error.errno() != Some(Errno::NOENT) => {
+                    obstacles.push(format!("{} drops what containers send: {error}", base.title()));
+                }
+                // One that has gone since it was seen drops nothing.
+                _ => {}
+            }
         }
     }
-    result
+    obstacles
 }
 
 fn ensure_in(channel: &mut Channel, chains: &[Chain], base: &Chain, comment: &str) -> Result<()> {

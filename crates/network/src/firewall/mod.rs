@@ -53,6 +53,8 @@ struct Own {
     /// By endpoint.
     ports: HashMap<String, Vec<Element>>,
     host: HostPolicy,
+    /// Chains of others that drop what containers send and can't be changed.
+    obstacles: Vec<String>,
     /// Before the first [`Firewall::install`] the table is not ours to change.
     installed: bool,
 }
@@ -80,6 +82,7 @@ impl Firewall {
             networks: HashMap::new(),
             ports: HashMap::new(),
             host: HostPolicy::default(),
+            obstacles: vec![],
             installed: false,
         };
         Ok(Self {
@@ -203,6 +206,11 @@ impl Firewall {
         own.change(&held, &[])
     }
 
+    /// Chains of others that drop what containers send and can't be changed, as sentences.
+    pub(crate) fn obstacles(&self) -> Vec<String> {
+        lock(&self.own).obstacles.clone()
+    }
+
     /// From where a port is reached.
     pub(crate) fn reach(&self, port: &Mapping) -> Reach {
         if !port.host.is_unspecified() {
@@ -252,17 +260,21 @@ impl Firewall {
         };
         let mut chains = ruleset::chains(&mut channel)?;
         chains.retain(|chain| !self.is_own(&chain.table));
-        let admitted = admission::ensure(&mut channel, &chains, &self.comment, (v4, v6));
+        let obstacles = admission::ensure(&mut channel, &chains, &self.comment, (v4, v6));
         let host = host::look(&mut channel, &chains, &self.host_root)?;
         drop(channel);
         let mut own = lock(&self.own);
         let gate = self.gate(&host);
         own.host = host;
+        if obstacles != own.obstacles {
+            obstacles.iter().for_each(|obstacle| tracing::warn!("{obstacle}"));
+            own.obstacles = obstacles;
+        }
         if gate != own.shape.gate {
             own.shape.gate = gate;
             own.write_gate()?;
         }
-        admitted
+        Ok(())
     }
 
     fn gate(&self, host: &HostPolicy) -> Gate {

@@ -1,5 +1,7 @@
 //! What others have in nf_tables: base chains, and enough of their rules to know where packets end.
 
+use rustix::io::Errno;
+
 use crate::error::Result;
 use crate::netlink::{Attributes, Batch, Channel, Message, flags, text, u32_be};
 
@@ -86,7 +88,8 @@ pub(super) fn rules(channel: &mut Channel, chain: &Chain) -> Result<Vec<ForeignR
     let mut batch = Batch::new();
     let what = format!("list rules of nftables chain {}", chain.title());
     batch.message(kind::GETRULE, flags::DUMP, &header(chain.family, 0), what);
-    batch.text(1, &chain.table).text(2, &chain.name);
+    // A chain that has gone since it was seen has none; its going is told too.
+    batch.text(1, &chain.table).text(2, &chain.name).tolerate(Errno::NOENT);
     let mut found = vec![];
     channel.dump(batch, |message| {
         let attributes = message.attributes(4);

@@ -72,3 +72,53 @@ impl Known {
         Error::Full { name: self.network.name.clone(), limit: MAX_PORTS }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Link;
+    use crate::types::{Bridge, Driver, GatewayMode};
+
+    #[test]
+    fn a_bridge_carries_so_many_and_no_more() {
+        let bridge = Bridge {
+            interface: "wharf0".into(),
+            own: true,
+            mode4: GatewayMode::Nat,
+            mode6: GatewayMode::Nat,
+            icc: true,
+            masquerade: true,
+            inhibit_ipv4: false,
+            source4: None,
+            source6: None,
+        };
+        let network = Network {
+            id: "id".into(),
+            name: "crowd".into(),
+            driver: Driver::Bridge(bridge),
+            mtu: None,
+            internal: false,
+            subnets: vec![],
+        };
+        let link = Link {
+            index: 7,
+            name: "wharf0".into(),
+            kind: "bridge".into(),
+            mtu: 1500,
+            mac: None,
+            below: None,
+            master: None,
+            up: true,
+            alias: String::new(),
+        };
+        let known = Known::new(network, &link, true);
+        for number in 0..1023 {
+            known.enter(&number.to_string()).unwrap();
+        }
+        let full = known.enter("one more").unwrap_err();
+        assert_eq!(full.to_string(), "network crowd is full: a bridge carries 1023 endpoints");
+        known.enter("7").unwrap();
+        known.leave("7");
+        known.enter("one more").unwrap();
+    }
+}

@@ -110,6 +110,13 @@ impl Plane {
         self.firewall.reach(port)
     }
 
+    /// What of the host's firewall stands in the way of containers and could not be helped, as sentences; for
+    /// the warnings of `info`.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        self.firewall.obstacles()
+    }
+
     /// Removes everything of this instance: its networks, its table, its rule in the tables of others. What
     /// runs loses its network.
     ///

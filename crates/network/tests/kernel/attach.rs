@@ -108,6 +108,7 @@ fn two_networks_connected_and_disconnected_live() {
 }
 
 #[test]
+#[ignore = "a thousand interfaces delay every other test"]
 fn a_full_bridge_says_so() {
     let world = World::new();
     let network = bridge(&["10.77.0.0/16"]);

@@ -147,3 +147,125 @@ fn what_ufw_allows_is_open() {
     all.eventually(8080, (true, true));
     assert_eq!(all.remote_reaches(8081), (false, false));
 }
+
+/// Runs a program that keeps its files in `/etc` with private ones, which the plane finds below its root.
+fn with_private_etc(world: &World, directory: &str, script: &str) -> String {
+    let root = world.settings.host_root.display();
+    world.host.shell(&format!(
+        "mkdir -p {root}/etc; test -e {root}/etc/{directory} || cp -a /etc/{directory} {root}/etc/{directory}
+         exec unshare -m sh -ec 'mount --make-rprivate /; mount --bind {root}/etc/{directory} /etc/{directory}
+         mount -t tmpfs tmpfs /run
+         {script}'"
+    ))
+}
+
+fn is_installed(program: &str) -> bool {
+    let found = std::path::Path::new("/usr/sbin").join(program).exists();
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Both ways past the table: what containers send, and what comes to published ports.
+fn works_as_configured(all: &Setting) {
+    let out = || {
+        all.neighbour.space.ask_within("198.51.100.2:80", SILENCE).is_some()
+            && all.neighbour.space.ask_within("[2001:db8::2]:80", SILENCE).is_some()
+    };
+    let start = Instant::now();
+    while !out() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "containers never get out: {}",
+            all.world.host.shell("nft list ruleset")
+        );
+    }
+    all.inside_reaches();
+}
+
+#[test]
+fn ufw_itself() {
+    if !is_installed("ufw") {
+        return;
+    }
+    let all = published(World::new());
+    all.world.remote.serve(80);
+    assert_eq!(all.remote_reaches(8080), (true, true));
+    with_private_etc(&all.world, "ufw", "ufw --force enable");
+    all.eventually(8080, (false, false));
+    works_as_configured(&all);
+    with_private_etc(&all.world, "ufw", "ufw allow 8080/tcp");
+    all.eventually(8080, (true, true));
+    assert_eq!(all.remote_reaches(8081), (false, false));
+    with_private_etc(&all.world, "ufw", "ufw reload");
+    all.eventually(8080, (true, true));
+    works_as_configured(&all);
+    with_private_etc(&all.world, "ufw", "ufw delete allow 8080/tcp");
+    all.eventually(8080, (false, false));
+    with_private_etc(&all.world, "ufw", "ufw disable");
+    all.eventually(8080, (true, true));
+}
+
+/// firewalld with a message bus of its own, in a mount namespace of its own.
+struct Firewalld(std::process::Child);
+
+impl Firewalld {
+    fn start(world: &World) -> Self {
+        let root = world.settings.host_root.display();
+        let script = format!(
+            "mkdir -p {root}/etc {root}/usr/lib; cp -a /etc/firewalld {root}/etc/; cp -a /usr/lib/firewalld {root}/usr/lib/
+             mount --make-rprivate /; mount --bind {root}/etc/firewalld /etc/firewalld
+             mount -t tmpfs tmpfs /run; mkdir /run/dbus
+             dbus-daemon --system --nofork --nopidfile &
+             while ! test -S /run/dbus/system_bus_socket; do sleep 0.05; done
+             exec firewalld --nofork --nopid"
+        );
+        let start = || {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["-m", "--kill-child", "--fork", "-p", "--mount-proc", "sh", "-ec", &script]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let this = Self(world.host.run(start));
+        let start = Instant::now();
+        while this.command(world, "--state || true").trim() != "running" {
+            assert!(start.elapsed() < PATIENCE * 6, "firewalld does not start");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        this
+    }
+
+    fn command(&self, world: &World, arguments: &str) -> String {
+        let pid = self.0.id();
+        world.host.shell(&format!(
+            "inside=$(pgrep -P {pid} | head -1); nsenter -m -t $inside sh -c \"firewall-cmd {arguments} 2>&1\""
+        ))
+    }
+}
+
+impl Drop for Firewalld {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn firewalld_itself() {
+    if !is_installed("firewalld") {
+        return;
+    }
+    let all = published(World::new());
+    all.world.remote.serve(80);
+    let firewalld = Firewalld::start(&all.world);
+    all.eventually(8080, (false, false));
+    works_as_configured(&all);
+    firewalld.command(&all.world, "--permanent --add-port=8080/tcp");
+    firewalld.command(&all.world, "--reload");
+    all.eventually(8080, (true, true));
+    assert_eq!(all.remote_reaches(8081), (false, false));
+    works_as_configured(&all);
+    firewalld.command(&all.world, "--permanent --remove-port=8080/tcp");
+    firewalld.command(&all.world, "--reload");
+    all.eventually(8080, (false, false));
+}
