@@ -168,7 +168,7 @@ fn early(transaction: &mut Transaction, shape: &Shape) {
     let hook = Hook { chain_type: "filter", number: PREROUTING, priority: RAW };
     base(transaction, "early", hook, shape);
     for source in [true, false] {
-        let rule = Rule::new().not_from_interface("lo").v4().within(source, loopback());
+        let rule = Rule::new().not_coming_by("lo").v4().within(source, loopback());
         transaction.append("early", &rule.verdict(Verdict::Drop));
     }
 }
@@ -195,9 +195,9 @@ fn ports(transaction: &mut Transaction, shape: &Shape) {
 
     let hook = |number| Hook { chain_type: "nat", number, priority: DSTNAT };
     base(transaction, "prerouting", hook(PREROUTING), shape);
-    transaction.append("prerouting", &Rule::new().to_host(true).verdict(Verdict::Goto("inbound")));
+    transaction.append("prerouting", &Rule::new().for_host(true).verdict(Verdict::Goto("inbound")));
     base(transaction, "output", hook(OUTPUT), shape);
-    transaction.append("output", &Rule::new().to_host(false).verdict(Verdict::Accept));
+    transaction.append("output", &Rule::new().for_host(false).verdict(Verdict::Accept));
     // The kernel does not route from ::1; the net helper carries that.
     let itself = ipnet::IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128));
     transaction.append("output", &Rule::new().v6().within(false, itself).verdict(Verdict::Accept));
@@ -211,7 +211,7 @@ pub(super) fn gate(transaction: &mut Transaction, gate: &Gate) {
     if !gate.closed4 && !gate.closed6 {
         return;
     }
-    transaction.append(GATE, &Rule::new().from_set(BRIDGES).verdict(Verdict::Return));
+    transaction.append(GATE, &Rule::new().coming_by_any(BRIDGES).verdict(Verdict::Return));
     for opening in &gate.openings {
         for rule in open(opening) {
             transaction.append(GATE, &rule.verdict(Verdict::Return));
@@ -227,7 +227,7 @@ pub(super) fn gate(transaction: &mut Transaction, gate: &Gate) {
 fn open(opening: &Opening) -> Vec<Rule> {
     let mut rule = Rule::new();
     if let Some(interface) = &opening.interface {
-        rule = rule.from_interface(interface);
+        rule = rule.coming_by(interface);
     }
     if let Some(source) = opening.source {
         rule = rule.family(matches!(source, ipnet::IpNet::V6(_))).within(true, source);
@@ -254,8 +254,8 @@ fn forward(transaction: &mut Transaction, shape: &Shape) {
     ours(transaction);
     let hook = Hook { chain_type: "filter", number: FORWARD, priority: BEFORE_FILTER };
     base(transaction, "forward", hook, shape);
-    transaction.append("forward", &Rule::new().from_set(BRIDGES).verdict(Verdict::Goto("ours")));
-    transaction.append("forward", &Rule::new().to_set(BRIDGES).verdict(Verdict::Goto("ours")));
+    transaction.append("forward", &Rule::new().coming_by_any(BRIDGES).verdict(Verdict::Goto("ours")));
+    transaction.append("forward", &Rule::new().leaving_by_any(BRIDGES).verdict(Verdict::Goto("ours")));
     if !shape.guard4 && !shape.guard6 {
         return;
     }
@@ -289,20 +289,20 @@ fn ours(transaction: &mut Transaction) {
     rule(new().add_mark(ACCEPTED));
     rule(new().established().verdict(Verdict::Accept));
     rule(new().verdict_of_pair(PAIRS));
-    rule(new().from_set(INTERNAL).verdict(Verdict::Drop));
-    rule(new().to_set(INTERNAL).verdict(Verdict::Drop));
+    rule(new().coming_by_any(INTERNAL).verdict(Verdict::Drop));
+    rule(new().leaving_by_any(INTERNAL).verdict(Verdict::Drop));
     rule(new().translated().verdict(Verdict::Accept));
     for v6 in [false, true] {
         rule(new().socket_in(v6, names(v6).routed).verdict(Verdict::Accept));
     }
     // From one network to another there is no way but through what is published.
-    rule(new().from_set(BRIDGES).to_set(BRIDGES).verdict(Verdict::Drop));
-    rule(new().from_set(BRIDGES).verdict(Verdict::Accept));
+    rule(new().coming_by_any(BRIDGES).leaving_by_any(BRIDGES).verdict(Verdict::Drop));
+    rule(new().coming_by_any(BRIDGES).verdict(Verdict::Accept));
     // From here on: from outside straight to a container's address.
     for (v6, (protocol, echo)) in [(false, (1, 8)), (true, (58, 128))] {
         let echo_request = new().family(v6).protocol(protocol).icmp_type(echo);
-        rule(echo_request.to_set(names(v6).routers).verdict(Verdict::Accept));
-        rule(new().family(v6).to_set(names(v6).direct).verdict(Verdict::Accept));
+        rule(echo_request.leaving_by_any(names(v6).routers).verdict(Verdict::Accept));
+        rule(new().family(v6).leaving_by_any(names(v6).direct).verdict(Verdict::Accept));
     }
     rule(new().verdict(Verdict::Drop));
 }
@@ -312,15 +312,15 @@ fn postrouting(transaction: &mut Transaction, shape: &Shape) {
     base(transaction, "postrouting", hook, shape);
     let mut rule = |rule: Rule| transaction.append("postrouting", &rule);
     let new = Rule::new;
-    rule(new().to_set(BRIDGES).v4().within(true, loopback()).masquerade());
+    rule(new().leaving_by_any(BRIDGES).v4().within(true, loopback()).masquerade());
     // By address: where br_netfilter translates within a bridge, the interface is not known here. Without
     // this a container would answer its neighbour directly, from an address the neighbour never asked.
     for v6 in [false, true] {
         rule(new().translated().family(v6).both_within(v6, names(v6).hairpin).masquerade());
     }
-    rule(new().to_set(BRIDGES).verdict(Verdict::Accept));
+    rule(new().leaving_by_any(BRIDGES).verdict(Verdict::Accept));
     for v6 in [false, true] {
         rule(new().translate_source(v6, names(v6).source));
-        rule(new().family(v6).from_set(names(v6).masquerade).masquerade());
+        rule(new().family(v6).coming_by_any(names(v6).masquerade).masquerade());
     }
 }

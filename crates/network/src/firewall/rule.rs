@@ -61,11 +61,11 @@ impl Rule {
         self.meta(meta::L4PROTO, Compare::Equal, &[protocol])
     }
 
-    pub(super) fn from_interface(self, name: &str) -> Self {
+    pub(super) fn coming_by(self, name: &str) -> Self {
         self.meta(meta::IIFNAME, Compare::Equal, &interface_key(name))
     }
 
-    pub(super) fn not_from_interface(self, name: &str) -> Self {
+    pub(super) fn not_coming_by(self, name: &str) -> Self {
         self.meta(meta::IIFNAME, Compare::NotEqual, &interface_key(name))
     }
 
@@ -80,11 +80,11 @@ impl Rule {
         self.meta(meta::IIFKIND, Compare::Equal, &kind).meta(meta::OIFKIND, Compare::Equal, &kind)
     }
 
-    pub(super) fn from_set(self, set: &'static str) -> Self {
+    pub(super) fn coming_by_any(self, set: &'static str) -> Self {
         self.push(Expression::LoadMeta { key: meta::IIFNAME, to: FIRST }).lookup(set)
     }
 
-    pub(super) fn to_set(self, set: &'static str) -> Self {
+    pub(super) fn leaving_by_any(self, set: &'static str) -> Self {
         self.push(Expression::LoadMeta { key: meta::OIFNAME, to: FIRST }).lookup(set)
     }
 
@@ -117,7 +117,7 @@ impl Rule {
     }
 
     /// Packets to one of the host's own addresses (`RTN_LOCAL`), or to none.
-    pub(super) fn to_host(self, yes: bool) -> Self {
+    pub(super) fn for_host(self, yes: bool) -> Self {
         let how = if yes { Compare::Equal } else { Compare::NotEqual };
         self.push(Expression::LoadTargetType { to: FIRST }).compare(how, &2_u32.to_ne_bytes())
     }

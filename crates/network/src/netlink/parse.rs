@@ -51,8 +51,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first attribute of a type, taken apart.
-    pub(crate) fn nested(self, wanted: u16) -> Attributes<'a> {
-        Attributes(self.get(wanted).unwrap_or_default())
+    pub(crate) fn nested(self, wanted: u16) -> Self {
+        Self(self.get(wanted).unwrap_or_default())
     }
 }
 

@@ -150,7 +150,7 @@ fn leftovers_are_swept_and_losses_told() {
     let mut swept = done.swept.clone();
     swept.sort();
     assert_eq!(swept, wanted);
-    assert_eq!(done.lost, [lost.attached.endpoint.clone()]);
+    assert_eq!(done.lost, std::slice::from_ref(&lost.attached.endpoint));
     assert!(world.remote.ask("198.51.100.1:8080").is_some());
     let links = world.host.shell("ip link");
     assert!(!wanted.iter().any(|name| links.contains(name.as_str())), "{links}");

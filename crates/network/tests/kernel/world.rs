@@ -17,16 +17,16 @@ use wharf_sys::namespace::{self, flags};
 use wharf_sys::netlink::{Family, Socket};
 
 /// How long a packet that must not come is waited for.
-pub const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 /// How long one that must come may take.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A network namespace.
-pub struct Space(OwnedFd);
+pub(crate) struct Space(OwnedFd);
 
 impl Space {
     /// A new one, loopback up.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = std::thread::spawn(|| {
             namespace::unshare(flags::NETWORK).unwrap();
             namespace::loopback_up().unwrap();
@@ -36,7 +36,7 @@ impl Space {
     }
 
     /// Runs something inside.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 namespace::join(self.0.as_fd(), flags::NETWORK).unwrap();
@@ -50,7 +50,10 @@ impl Space {
     }
 
     /// Runs something inside that goes on.
-    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let namespace = self.0.try_clone().unwrap();
         std::thread::spawn(move || {
             namespace::join(namespace.as_fd(), flags::NETWORK).unwrap();
@@ -59,20 +62,20 @@ impl Space {
     }
 
     /// A shell's output, which must succeed.
-    pub fn shell(&self, script: &str) -> String {
+    pub(crate) fn shell(&self, script: &str) -> String {
         let output = self.run(|| Command::new("sh").args(["-ec", script]).output().unwrap());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{script}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
     }
 
-    pub fn fd(&self) -> &OwnedFd {
+    pub(crate) fn fd(&self) -> &OwnedFd {
         &self.0
     }
 
     /// Answers every TCP connection to a port with the address it came from, and UDP packets alike, for as
     /// long as the test runs.
-    pub fn serve(&self, port: u16) {
+    pub(crate) fn serve(&self, port: u16) {
         let tcp = self.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
         std::thread::spawn(move || {
             for stream in tcp.incoming().flatten() {
@@ -89,16 +92,16 @@ impl Space {
     }
 
     /// Connects, and tells who the server says we are; `None`: nobody answered.
-    pub fn ask(&self, to: impl Into<Target2>) -> Option<IpAddr> {
+    pub(crate) fn ask(&self, to: impl Into<Goal>) -> Option<IpAddr> {
         self.ask_within(to, PATIENCE)
     }
 
     /// Whether nobody answers.
-    pub fn is_shut(&self, to: impl Into<Target2>) -> bool {
+    pub(crate) fn is_shut(&self, to: impl Into<Goal>) -> bool {
         self.ask_within(to, SILENCE).is_none()
     }
 
-    pub fn ask_within(&self, to: impl Into<Target2>, patience: Duration) -> Option<IpAddr> {
+    pub(crate) fn ask_within(&self, to: impl Into<Goal>, patience: Duration) -> Option<IpAddr> {
         let to = to.into().0;
         self.run(|| {
             let mut stream = TcpStream::connect_timeout(&to, patience).ok()?;
@@ -111,7 +114,7 @@ impl Space {
     }
 
     /// The same over UDP.
-    pub fn ask_udp(&self, to: impl Into<Target2>, patience: Duration) -> Option<IpAddr> {
+    pub(crate) fn ask_udp(&self, to: impl Into<Goal>, patience: Duration) -> Option<IpAddr> {
         let to = to.into().0;
         self.run(|| {
             let any: IpAddr =
@@ -145,15 +148,15 @@ fn plain(address: IpAddr) -> IpAddr {
 }
 
 /// Something to connect to: `"10.0.0.1:80"`.
-pub struct Target2(SocketAddr);
+pub(crate) struct Goal(SocketAddr);
 
-impl From<&str> for Target2 {
+impl From<&str> for Goal {
     fn from(text: &str) -> Self {
         Self(text.parse().unwrap())
     }
 }
 
-impl From<(IpAddr, u16)> for Target2 {
+impl From<(IpAddr, u16)> for Goal {
     fn from(pair: (IpAddr, u16)) -> Self {
         Self(pair.into())
     }
@@ -164,17 +167,17 @@ impl From<(IpAddr, u16)> for Target2 {
 /// ```text
 /// remote 198.51.100.2, 2001:db8::2 ── uplink ── host 198.51.100.1, 2001:db8::1 ── bridges
 /// ```
-pub struct World {
-    pub host: Space,
-    pub remote: Space,
-    pub plane: Plane,
-    pub settings: Settings,
+pub(crate) struct World {
+    pub(crate) host: Space,
+    pub(crate) remote: Space,
+    pub(crate) plane: Plane,
+    pub(crate) settings: Settings,
     firewall: Option<Socket>,
     _run_dir: tempfile::TempDir,
 }
 
 /// Whether packets within a bridge pass the IP firewall; a kernel without `br_netfilter` never does that.
-pub fn bridge_nf(call: u8) -> String {
+pub(crate) fn bridge_nf(call: u8) -> String {
     format!(
         "for name in iptables ip6tables; do
            file=/proc/sys/net/bridge/bridge-nf-call-$name; test ! -e $file || echo {call} > $file
@@ -183,24 +186,24 @@ pub fn bridge_nf(call: u8) -> String {
 }
 
 /// Ids that no other test has.
-pub fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{number:04x}{:08x}{what}", std::process::id())
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
     /// With other settings than the usual ones.
-    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
         Self::prepared("", change)
     }
 
     /// With a script that has run on the host before the plane is opened.
-    pub fn prepared(script: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn prepared(script: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let (host, remote) = (Space::new(), Space::new());
         let pid = std::process::id();
         let fd = std::os::fd::AsRawFd::as_raw_fd(remote.fd());
@@ -230,7 +233,7 @@ impl World {
     }
 
     /// A daemon's death and new life: the plane is opened again, with what should be there.
-    pub fn reopen(
+    pub(crate) fn reopen(
         &mut self,
         networks: &[Network],
         endpoints: &[Attached],
@@ -247,7 +250,7 @@ impl World {
     }
 
     /// The daemon and the net helper die: every descriptor of the socket that owns the table is closed.
-    pub fn kill_owners(&mut self) {
+    pub(crate) fn kill_owners(&mut self) {
         self.firewall = None;
         // A plane of another instance stands in its place, so that there is one.
         let settings = Settings::new(&unique("dead"), self._run_dir.path());
@@ -259,37 +262,37 @@ impl World {
     }
 
     /// Both live again.
-    pub fn revive(&mut self, networks: &[Network], endpoints: &[Attached]) {
+    pub(crate) fn revive(&mut self, networks: &[Network], endpoints: &[Attached]) {
         self.firewall = Some(self.host.run(|| Socket::open(Family::Netfilter).unwrap()));
         self.reopen(networks, endpoints);
     }
 
     /// Makes a network.
-    pub fn network(&self, network: &Network) {
+    pub(crate) fn network(&self, network: &Network) {
         self.host.run(|| self.plane.create_network(network).unwrap());
     }
 
     /// A container on a network.
-    pub fn container(&self, network: &Network, addresses: &[&str]) -> Container {
+    pub(crate) fn container(&self, network: &Network, addresses: &[&str]) -> Container {
         self.publishing(network, addresses, &[])
     }
 
     /// A container with published ports.
-    pub fn publishing(&self, network: &Network, addresses: &[&str], ports: &[Mapping]) -> Container {
+    pub(crate) fn publishing(&self, network: &Network, addresses: &[&str], ports: &[Mapping]) -> Container {
         let endpoint = endpoint(network, addresses, ports);
         Container::new(self, &endpoint)
     }
 }
 
 /// A namespace with its socket, and its endpoint.
-pub struct Container {
-    pub space: Space,
-    pub route: Socket,
-    pub attached: Attached,
+pub(crate) struct Container {
+    pub(crate) space: Space,
+    pub(crate) route: Socket,
+    pub(crate) attached: Attached,
 }
 
 impl Container {
-    pub fn new(world: &World, endpoint: &Endpoint) -> Self {
+    pub(crate) fn new(world: &World, endpoint: &Endpoint) -> Self {
         let space = Space::new();
         let route = space.run(|| Socket::open(Family::Route).unwrap());
         let attached = {
@@ -299,13 +302,13 @@ impl Container {
         Self { space, route, attached }
     }
 
-    pub fn target(&self) -> Target<'_> {
+    pub(crate) fn target(&self) -> Target<'_> {
         Target { namespace: self.space.fd().as_fd(), route: self.route.as_fd() }
     }
 }
 
 /// A bridge network with these subnets, each with its first address as the gateway.
-pub fn bridge(subnets: &[&str]) -> Network {
+pub(crate) fn bridge(subnets: &[&str]) -> Network {
     let id = unique("network");
     let subnets = subnets
         .iter()
@@ -335,7 +338,7 @@ pub fn bridge(subnets: &[&str]) -> Network {
 }
 
 /// A network with other bridge options.
-pub fn changed(mut network: Network, change: impl FnOnce(&mut Bridge)) -> Network {
+pub(crate) fn changed(mut network: Network, change: impl FnOnce(&mut Bridge)) -> Network {
     if let Driver::Bridge(bridge) = &mut network.driver {
         change(bridge);
     }
@@ -343,7 +346,7 @@ pub fn changed(mut network: Network, change: impl FnOnce(&mut Bridge)) -> Networ
 }
 
 /// An endpoint with the network's gateways as default routes.
-pub fn endpoint(network: &Network, addresses: &[&str], ports: &[Mapping]) -> Endpoint {
+pub(crate) fn endpoint(network: &Network, addresses: &[&str], ports: &[Mapping]) -> Endpoint {
     let addresses: Vec<ipnet::IpNet> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     let has = |gateway: &IpAddr| addresses.iter().any(|net| net.contains(gateway));
     let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway).filter(has).collect();
@@ -362,7 +365,7 @@ pub fn endpoint(network: &Network, addresses: &[&str], ports: &[Mapping]) -> End
 }
 
 /// A published TCP port: `"0.0.0.0:8080"` to `"10.0.0.2:80"`.
-pub fn tcp(host: &str, container: &str) -> Mapping {
+pub(crate) fn tcp(host: &str, container: &str) -> Mapping {
     let (host, container): (SocketAddr, SocketAddr) = (host.parse().unwrap(), container.parse().unwrap());
     Mapping {
         protocol: Protocol::Tcp,
@@ -373,6 +376,6 @@ pub fn tcp(host: &str, container: &str) -> Mapping {
     }
 }
 
-pub fn udp(host: &str, container: &str) -> Mapping {
+pub(crate) fn udp(host: &str, container: &str) -> Mapping {
     Mapping { protocol: Protocol::Udp, ..tcp(host, container) }
 }

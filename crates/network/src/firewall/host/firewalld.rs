@@ -13,6 +13,9 @@ use crate::types::{Opening, Protocol};
 /// Own configuration first, then the distribution's.
 const PLACES: [&str; 2] = ["etc/firewalld", "usr/lib/firewalld"];
 
+/// A protocol, or all, and its first and last port, or all.
+type Ports = (Option<Protocol>, Option<(u16, u16)>);
+
 /// All that is opened; nothing where the files are not there.
 pub(super) fn openings(root: &Path) -> Vec<Opening> {
     let default = read(root, "firewalld.conf")
@@ -101,7 +104,7 @@ fn zone(root: &Path, text: &str, default: bool) -> Vec<Opening> {
     if default {
         places.push((None, None));
     }
-    let open = |(protocol, ports): (Option<Protocol>, Option<(u16, u16)>)| {
+    let open = |(protocol, ports): Ports| {
         places.iter().map(move |(interface, source)| Opening {
             protocol,
             ports,
@@ -117,7 +120,7 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 /// `<port port="80" protocol="tcp"/>`, with `8000-8100` for a range.
-fn port(tag: &Tag<'_>) -> Option<(Option<Protocol>, Option<(u16, u16)>)> {
+fn port(tag: &Tag<'_>) -> Option<Ports> {
     let protocol = match *tag.attributes.get("protocol")? {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -129,7 +132,7 @@ fn port(tag: &Tag<'_>) -> Option<(Option<Protocol>, Option<(u16, u16)>)> {
     Some((Some(protocol), Some((first.parse().ok()?, last.parse().ok()?))))
 }
 
-fn service(root: &Path, name: &str) -> Vec<(Option<Protocol>, Option<(u16, u16)>)> {
+fn service(root: &Path, name: &str) -> Vec<Ports> {
     // Names come from the administrator's files; one with a slash names no service.
     if name.contains('/') {
         return vec![];
