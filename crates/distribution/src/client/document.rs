@@ -30,6 +30,7 @@ pub struct Document {
 }
 
 /// The two kinds of manifest documents.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifests {
     /// One image, or another artifact.

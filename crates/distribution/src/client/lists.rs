@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use wharf_oci::digest::Digest;
 use wharf_oci::image::{Descriptor, Index, media_type};
 
-use super::client::Client;
 use super::credentials::Credentials;
 use super::document::Manifests;
 use super::error::{ContentError, Error, Kind};
@@ -17,6 +16,7 @@ use super::link;
 use super::manifest::broken;
 use super::repository::{Repository, Target};
 use super::session::{Access, Answered, Ask, Session};
+use super::shared::Client;
 use super::transport::Url;
 
 /// A registry may list everything on one page.

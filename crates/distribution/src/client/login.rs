@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use hyper::Method;
 
-use super::client::Client;
 use super::credentials::Credentials;
 use super::endpoint;
 use super::error::{Error, Kind, TransportError};
+use super::shared::Client;
 use super::token::{self, Wanted};
 use super::transport::{Exchange, Head, Outgoing};
 

@@ -14,7 +14,7 @@
 mod attempts;
 mod blob;
 pub mod challenge;
-mod client;
+
 mod config;
 mod credentials;
 mod document;
@@ -27,16 +27,17 @@ mod manifest;
 mod refusal;
 mod repository;
 mod session;
+mod shared;
 mod token;
 mod transport;
 mod upload;
 
 pub use blob::{BlobEvent, BlobStream};
-pub use client::Client;
 pub use config::{Config, NameFiles, Patience, Proxies};
 pub use credentials::Credentials;
 pub use document::{Document, INDEX_LIMIT, LAYER_LIMIT, MANIFEST_LIMIT, Manifests};
 pub use error::{ContentError, Error, ErrorCode, Kind, Refusal, TransportError};
 pub use login::Login;
 pub use repository::{Repository, Target};
-pub use upload::{Pushed, Source, Upload};
+pub use shared::Client;
+pub use upload::{OnRetry, Pushed, Source, Upload};

@@ -11,11 +11,11 @@ use tokio::time::sleep;
 
 use super::attempts::Attempts;
 use super::challenge::Challenge;
-use super::client::{Client, challenges};
 use super::credentials::Credentials;
 use super::endpoint::{self, Contact, Endpoint};
 use super::error::{Error, TransportError};
 use super::refusal::refusal_of;
+use super::shared::{Client, challenges};
 use super::token::{self, Key, Wanted};
 use super::transport::{Answer, Exchange, Head, Outgoing, Url, Wait};
 

@@ -42,6 +42,9 @@ impl Source for Bytes {
     }
 }
 
+/// Is told which attempt comes (from 2), after how long, and why.
+pub type OnRetry<'a> = dyn Fn(u32, Duration, &Error) + Send + Sync + 'a;
+
 /// A blob to be brought into a repository.
 pub struct Upload<'a> {
     /// Its name.
@@ -56,8 +59,8 @@ pub struct Upload<'a> {
     pub session: Option<String>,
     /// Told the address of the upload, to be kept for an attempt after a restart.
     pub on_session: Option<&'a (dyn Fn(&str) + Send + Sync)>,
-    /// Told before another attempt: which (from 2), after how long, and why.
-    pub on_retry: Option<&'a (dyn Fn(u32, Duration, &Error) + Send + Sync)>,
+    /// Told before another attempt.
+    pub on_retry: Option<&'a OnRetry<'a>>,
 }
 
 impl<'a> Upload<'a> {

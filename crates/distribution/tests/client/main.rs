@@ -1,5 +1,7 @@
 //! The registry client against servers over loopback: real registries, and one that follows a script.
 
+#![expect(clippy::print_stdout, reason = "a test that cannot run here says so")]
+
 mod auth;
 mod blobs;
 mod hostile;
