@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("names::tcp_and_many_at_once", tcp_and_many_at_once),
     ("names::changes_are_seen_at_once", changes_are_seen_at_once),
     ("names::beside_a_name_server_of_the_container", beside_a_name_server_of_the_container),
+    ("names::beside_a_firewall_of_the_container", beside_a_firewall_of_the_container),
     ("names::other_programs_ask_too", other_programs_ask_too),
     ("names::a_resolver_for_a_namespace_made_without", a_resolver_for_a_namespace_made_without),
 ];
@@ -86,6 +87,34 @@ fn beside_a_name_server_of_the_container() {
         web.enter(|| (UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
     assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
     assert_eq!(web.ask(&["+tcp", "web"]), ["10.9.1.2"]);
+}
+
+/// A container that tracks its connections and drops what belongs to none sees port 53 on both ways.
+fn beside_a_firewall_of_the_container() {
+    let instance = Instance::start();
+    let web = Container::start(&instance, 1, "web");
+    let rules = "table inet own {
+        chain in { type filter hook input priority 0; policy drop;
+            ct state invalid drop
+            ct state established accept
+            ip daddr 127.0.0.11 meta l4proto udp ct original proto-dst 53 accept
+            ip daddr 127.0.0.11 meta l4proto tcp ct original proto-dst 53 accept
+        }
+        chain out { type filter hook output priority 0; policy drop;
+            ct state invalid drop
+            ip daddr 127.0.0.11 udp dport 53 accept
+            ip daddr 127.0.0.11 tcp dport 53 accept
+            ip saddr 127.0.0.11 udp sport 53 ct state established accept
+            ip saddr 127.0.0.11 tcp sport 53 ct state established accept
+        }
+    }";
+    std::fs::write("/run/rules", rules).unwrap();
+    web.inside("nft", &["-f", "/run/rules"]);
+    assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
+    assert_eq!(web.ask(&["+tcp", "web"]), ["10.9.1.2"]);
+    // From another address than a loopback one.
+    web.link();
+    assert_eq!(web.ask(&["-b", "10.9.1.2", "web"]), ["10.9.1.2"]);
 }
 
 fn other_programs_ask_too() {
