@@ -26,6 +26,7 @@ mod reclaim;
 mod schema;
 mod snapshot;
 mod state;
+mod step;
 mod sync;
 mod trash;
 mod unpack;
@@ -43,6 +44,7 @@ pub use documents::Documents;
 pub use error::{Error, Result};
 pub use image::{Image, ImageLayer, Name};
 pub use snapshot::Driver;
+pub use step::{Chain, ChainLayer, Step};
 pub use unpack::EarlyLayer;
 pub use usage::{DiskUsage, Usage};
 

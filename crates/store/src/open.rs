@@ -27,6 +27,7 @@ impl Store {
         let boot = boot_id()?;
         let trash = Trash::open(paths.trash())?;
         let mut state = State::load(&database)?;
+        drop_steps(&database, &mut state, &boot)?;
         sweep(&paths, &trash, &state)?;
         let doubtful = drop_doubtful(&database, &mut state, &boot)?;
         for key in doubtful {
@@ -58,6 +59,7 @@ fn sweep(paths: &Paths, trash: &Trash, state: &State) -> Result<()> {
     let blobs: HashSet<String> = state.blobs.keys().map(wharf_oci::Digest::hex).collect();
     take_unless(trash, &paths.ingest(), |_| false)?;
     take_unless(trash, &paths.blobs(), |name| blobs.contains(name))?;
+    take_unless(trash, &paths.steps(), |name| state.steps.contains_key(name))?;
     take_unless(trash, &paths.layers(), |name| state.layers.contains_key(name))
 }
 
@@ -89,6 +91,25 @@ fn drop_doubtful(database: &redb::Database, state: &mut State, boot: &str) -> Re
     }
     write.commit()?;
     Ok(doubtful)
+}
+
+/// Forgets build steps that an earlier boot left unsynced; [`sweep`] takes their files.
+fn drop_steps(database: &redb::Database, state: &mut State, boot: &str) -> Result<()> {
+    let doubtful = |step: &crate::step::StepRecord| {
+        step.unsynced.as_deref().is_some_and(|of| of != boot) && step.layer.is_none()
+    };
+    let gone: Vec<String> =
+        state.steps.iter().filter(|(_, step)| doubtful(step)).map(|(id, _)| id.clone()).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let write = database.begin_write()?;
+    for id in &gone {
+        schema::delete(&write, schema::STEPS, id)?;
+        state.steps.remove(id);
+    }
+    write.commit()?;
+    Ok(())
 }
 
 fn boot_id() -> Result<String> {

@@ -17,8 +17,15 @@ impl Paths {
     /// Makes the directories that are missing.
     pub(crate) fn create(root: &Path) -> Result<Self> {
         let paths = Self { root: root.to_owned() };
-        let all =
-            [paths.blobs(), paths.partials(), paths.layers(), paths.actives(), paths.trash(), paths.ingest()];
+        let all = [
+            paths.blobs(),
+            paths.partials(),
+            paths.layers(),
+            paths.actives(),
+            paths.steps(),
+            paths.trash(),
+            paths.ingest(),
+        ];
         for dir in all {
             fs::create_dir_all(&dir).doing(|| at("create", &dir))?;
         }
@@ -58,6 +65,11 @@ impl Paths {
     /// Containers' writable snapshots, one directory each.
     pub(crate) fn actives(&self) -> PathBuf {
         self.root.join("snapshots/active")
+    }
+
+    /// What build steps left, one directory each.
+    pub(crate) fn steps(&self) -> PathBuf {
+        self.root.join("snapshots/steps")
     }
 
     /// The layer below every image: mount points that each container needs.

@@ -8,6 +8,7 @@
 //! ├── images    config digest → Image    manifest, layers and blobs that the image keeps alive
 //! ├── names     reference → Name         tags and repository digests
 //! ├── leases    BOOT/REQUEST → Lease     what a request under way, or cut short today, keeps
+//! ├── steps     id → StepRecord          trees that build steps left, see [`crate::Step`]
 //! └── KIND      key → bytes              documents of other parts (volumes, …), see [`crate::Documents`]
 //! ```
 //!
@@ -35,6 +36,7 @@ pub(crate) const LAYERS: Table = TableDefinition::new("layers");
 pub(crate) const IMAGES: Table = TableDefinition::new("images");
 pub(crate) const NAMES: Table = TableDefinition::new("names");
 pub(crate) const LEASES: Table = TableDefinition::new("leases");
+pub(crate) const STEPS: Table = TableDefinition::new("steps");
 
 /// Opens the database, making or migrating it as needed.
 pub(crate) fn open(path: &Path) -> Result<Database> {

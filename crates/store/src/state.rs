@@ -11,6 +11,7 @@ use crate::image::{Blob, Image, Layer, Name};
 use crate::lease::Lease;
 use crate::schema;
 use crate::snapshot::Snapshotter;
+use crate::step::StepRecord;
 
 /// All records, by key.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct State {
     pub(crate) leases: BTreeMap<String, Lease>,
     /// The leases that a request of this process holds.
     pub(crate) held: HashSet<String>,
+    /// Trees that build steps left, by id.
+    pub(crate) steps: HashMap<String, StepRecord>,
     /// Containers' snapshots: id to the image below, none for an empty root.
     pub(crate) actives: HashMap<String, Option<Digest>>,
     /// What batches under way rely on: blobs by digest, layers by key, with the number of holders.
@@ -49,6 +52,7 @@ impl State {
         state.layers = schema::load(database, schema::LAYERS)?.into_iter().collect();
         state.names = schema::load(database, schema::NAMES)?.into_iter().collect();
         state.leases = schema::load(database, schema::LEASES)?.into_iter().collect();
+        state.steps = schema::load(database, schema::STEPS)?.into_iter().collect();
         Ok(state)
     }
 
@@ -72,6 +76,10 @@ impl State {
         for lease in self.leases.values() {
             blobs.extend(lease.blobs.iter().copied());
             layers.extend(lease.layers.iter().cloned());
+        }
+        for layer in self.steps.values().filter_map(|step| step.layer.as_ref()) {
+            blobs.insert(layer.blob.digest);
+            layers.insert(snapshotter.key(&[layer.diff_id]));
         }
         for image in self.images.values() {
             if image.removed && !used.contains(&image.id) {

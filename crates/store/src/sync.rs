@@ -7,11 +7,17 @@ use std::sync::Arc;
 use crate::error::{Doing, Result, at};
 use crate::{Store, schema};
 
+/// What waits for a sync: steps alone start none, but go with the layers.
+struct Unsynced {
+    layers: Vec<String>,
+    steps: Vec<String>,
+}
+
 impl Store {
     /// Starts a sync if any layer waits for one.
     pub(crate) fn sync_in_background(self: &Arc<Self>) {
         let waiting = self.unsynced();
-        if waiting.is_empty() {
+        if waiting.layers.is_empty() {
             return;
         }
         // The sync itself, which may take minutes, must not keep the store open.
@@ -36,21 +42,27 @@ impl Store {
     /// When the disk fails.
     pub fn sync_layers(&self) -> Result<()> {
         let waiting = self.unsynced();
-        if waiting.is_empty() {
+        if waiting.layers.is_empty() {
             return Ok(());
         }
         sync_fs(&self.paths.layers())?;
         self.mark_synced(waiting)
     }
 
-    fn mark_synced(&self, layers: Vec<String>) -> Result<()> {
+    fn mark_synced(&self, waiting: Unsynced) -> Result<()> {
         let _changing = self.change();
         let write = self.database.begin_write()?;
         let mut state = self.write();
-        for key in layers {
+        for key in waiting.layers {
             if let Some(layer) = state.layers.get_mut(&key) {
                 layer.unsynced = None;
                 schema::put(&write, schema::LAYERS, &key, layer)?;
+            }
+        }
+        for id in waiting.steps {
+            if let Some(step) = state.steps.get_mut(&id) {
+                step.unsynced = None;
+                schema::put(&write, schema::STEPS, &id, step)?;
             }
         }
         drop(state);
@@ -58,10 +70,14 @@ impl Store {
         Ok(())
     }
 
-    fn unsynced(&self) -> Vec<String> {
+    fn unsynced(&self) -> Unsynced {
         let state = self.read();
-        let waiting = state.layers.iter().filter(|(_, layer)| layer.unsynced.is_some());
-        waiting.map(|(key, _)| key.clone()).collect()
+        let layers = state.layers.iter().filter(|(_, layer)| layer.unsynced.is_some());
+        let steps = state.steps.iter().filter(|(_, step)| step.unsynced.is_some());
+        Unsynced {
+            layers: layers.map(|(key, _)| key.clone()).collect(),
+            steps: steps.map(|(id, _)| id.clone()).collect(),
+        }
     }
 }
 

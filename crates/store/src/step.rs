@@ -1,0 +1,322 @@
+//! Trees that build steps leave: layers that no image names yet.
+//!
+//! A step is begun on a chain of layers, written to like a container's root, and kept under an id of its own: no tar is
+//! made and nothing is synced for it. Only when an image is made of it does it become a layer like others
+//! ([`Store::export_step`]); its directory moves then, and the step goes on naming it. After an unclean boot, steps that
+//! were not synced are forgotten: a build makes them again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+use wharf_oci::image::media_type;
+use wharf_oci::{Descriptor, DiffId};
+use wharf_sys::mount::Recipe;
+use wharf_sys::root::Root;
+
+use crate::batch::Batch;
+use crate::error::{Doing, Error, Result, at};
+use crate::image::ImageLayer;
+use crate::snapshot::tree;
+use crate::{Driver, Store, schema, usage};
+
+/// A layer of a chain: an image's, or one that a build step left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainLayer {
+    /// An unpacked layer of an image.
+    Image(DiffId),
+    /// A step's, by its id.
+    Step(String),
+}
+
+/// The layers of a tree, base first; none for an empty one.
+pub type Chain = Vec<ChainLayer>;
+
+/// What is recorded of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepRecord {
+    /// The boot in which it was made, until it is synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unsynced: Option<String>,
+    /// What it takes on the disk, bytes.
+    #[serde(default)]
+    pub(crate) size: u64,
+    /// The layer that it became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<ImageLayer>,
+}
+
+/// A step under way. Dropped before [`Self::keep`], it leaves nothing.
+#[derive(Debug)]
+pub struct Step {
+    store: Arc<Store>,
+    dir: PathBuf,
+    id: String,
+    lower: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl Store {
+    /// Begins a step on `below`.
+    ///
+    /// # Errors
+    /// When layers stack on no other than overlay, a layer is not there, or the disk fails.
+    pub fn begin_step(self: &Arc<Self>, below: &[ChainLayer]) -> Result<Step> {
+        self.stacking()?;
+        let lower = self.chain_dirs(below)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{number}", self.boot.get(..8).unwrap_or("boot"));
+        let dir = self.paths.ingest().join(format!("step-{number}"));
+        self.snapshotter().create(&dir, &lower)?;
+        Ok(Step { store: Arc::clone(self), dir, id: unique(&id), lower, kept: false })
+    }
+
+    /// How the tree of a chain is mounted, read-only.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`] when one of its layers is gone.
+    pub fn chain_view(&self, chain: &[ChainLayer]) -> Result<Recipe> {
+        self.stacking()?;
+        Ok(self.snapshotter().view(&self.chain_dirs(chain)?))
+    }
+
+    /// Whether all layers of a chain are there.
+    #[must_use]
+    pub fn has_chain(&self, chain: &[ChainLayer]) -> bool {
+        let state = self.read();
+        chain.iter().all(|layer| match layer {
+            ChainLayer::Image(diff_id) => state.layers.contains_key(&diff_id.0.hex()),
+            ChainLayer::Step(id) => state.steps.contains_key(id),
+        })
+    }
+
+    /// What a step takes on the disk, bytes; none for one that an image shares.
+    #[must_use]
+    pub fn step_size(&self, id: &str) -> u64 {
+        let state = self.read();
+        state.steps.get(id).map_or(0, |step| step.size)
+    }
+
+    /// Makes a step a layer of an image to be: packs it, once. The layer is in `batch`, or in the store already.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], or when the disk fails.
+    pub fn export_step(&self, batch: &Batch, id: &str) -> Result<ImageLayer> {
+        let record = self.read().steps.get(id).cloned().ok_or_else(|| Error::NoSnapshot(id.to_owned()))?;
+        if let Some(layer) = record.layer
+            && batch.has_layer(&layer.diff_id)
+            && batch.blob_size(&layer.blob.digest).is_some()
+        {
+            return Ok(layer);
+        }
+        let dir = self.step_dir(id, None);
+        let upper = Root::open(tree(&dir))
+            .map_err(|error| Error::io(at("open", &dir), std::io::Error::other(error.to_string())))?;
+        let mut writer = batch.blob()?;
+        let summary = wharf_layer::diff(&upper, &mut writer)?;
+        let (digest, size) = batch.keep(writer, None)?;
+        let layer = ImageLayer {
+            diff_id: summary.diff_id,
+            blob: Descriptor::new(media_type::OCI_LAYER, digest, size),
+            size: record.size,
+        };
+        Ok(layer)
+    }
+
+    /// Notes that steps have become layers that are in the store now; their directories give way to those.
+    ///
+    /// # Errors
+    /// When the database or the disk fails.
+    pub fn steps_exported(&self, exported: &[(String, ImageLayer)]) -> Result<()> {
+        let _changing = self.change();
+        let write = self.database.begin_write()?;
+        for (id, layer) in exported {
+            let known = self.read().steps.get(id).cloned();
+            let Some(mut record) = known.filter(|record| record.layer.is_none()) else { continue };
+            record.layer = Some(layer.clone());
+            record.size = 0;
+            schema::put(&write, schema::STEPS, id, &record)?;
+            self.write().steps.insert(id.clone(), record);
+            self.trash.take(&self.paths.steps().join(id))?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Forgets every step that `keep` does not want; their bytes are freed in the background.
+    ///
+    /// # Errors
+    /// When the database or the disk fails.
+    pub fn retain_steps(&self, keep: impl Fn(&str) -> bool) -> Result<()> {
+        let _changing = self.change();
+        let gone: Vec<String> = self.read().steps.keys().filter(|id| !keep(id)).cloned().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let write = self.database.begin_write()?;
+        for id in &gone {
+            schema::delete(&write, schema::STEPS, id)?;
+            self.write().steps.remove(id);
+        }
+        write.commit()?;
+        for id in &gone {
+            self.trash.take(&self.paths.steps().join(id))?;
+        }
+        Ok(())
+    }
+
+    fn stacking(&self) -> Result<()> {
+        if self.snapshotter().stacks() {
+            return Ok(());
+        }
+        Err(Error::Driver {
+            name: Driver::name(self.driver).to_owned(),
+            reason: "builds need layers that stack: use overlay2".to_owned(),
+        })
+    }
+
+    /// The directories of a chain, top first; the last is the base.
+    fn chain_dirs(&self, chain: &[ChainLayer]) -> Result<Vec<PathBuf>> {
+        let state = self.read();
+        let mut dirs = Vec::with_capacity(chain.len() + 1);
+        for layer in chain.iter().rev() {
+            dirs.push(match layer {
+                ChainLayer::Image(diff_id) => {
+                    let key = diff_id.0.hex();
+                    if !state.layers.contains_key(&key) {
+                        return Err(Error::NoSnapshot(key));
+                    }
+                    self.paths.layers().join(key)
+                }
+                ChainLayer::Step(id) => {
+                    let step = state.steps.get(id).ok_or_else(|| Error::NoSnapshot(id.clone()))?;
+                    self.step_dir(id, step.layer.as_ref())
+                }
+            });
+        }
+        dirs.push(self.paths.base());
+        Ok(dirs)
+    }
+
+    fn step_dir(&self, id: &str, layer: Option<&ImageLayer>) -> PathBuf {
+        match layer {
+            Some(layer) => self.paths.layers().join(layer.diff_id.0.hex()),
+            None => self.paths.steps().join(id),
+        }
+    }
+}
+
+impl Step {
+    /// How it is mounted to be written to. Nothing written is synced, not even at the end of the mount.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe {
+        match self.store.snapshotter().recipe(&self.dir, &self.lower) {
+            Recipe::Overlay { lower, upper, work, .. } => {
+                Recipe::Overlay { lower, upper, work, volatile: true }
+            }
+            other => other,
+        }
+    }
+
+    /// Where what is written goes.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        tree(&self.dir)
+    }
+
+    /// Keeps what was written as a layer; nothing may be mounted from it any more.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn keep(mut self) -> Result<ChainLayer> {
+        let size = usage::walk(&tree(&self.dir)).doing(|| at("read", &self.dir))?.bytes;
+        let store = Arc::clone(&self.store);
+        let _changing = store.change();
+        let work = self.dir.join("work");
+        if work.exists() {
+            store.trash.take(&work)?;
+        }
+        let to = store.paths.steps().join(&self.id);
+        fs::rename(&self.dir, &to).doing(|| at("rename to", &to))?;
+        self.kept = true;
+        let record = StepRecord { unsynced: Some(store.boot.clone()), size, layer: None };
+        let mut write = store.database.begin_write()?;
+        // A lost record costs a build its cache: no step waits for the disk.
+        write.set_durability(redb::Durability::None)?;
+        schema::put(&write, schema::STEPS, &self.id, &record)?;
+        write.commit()?;
+        store.write().steps.insert(self.id.clone(), record);
+        Ok(ChainLayer::Step(self.id.clone()))
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.store.trash.take(&self.dir)
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// An id that no other boot or process gives.
+fn unique(prefix: &str) -> String {
+    let now = jiff::Timestamp::now().as_nanosecond();
+    format!("{prefix}-{now:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(store: &Arc<Store>, below: &[ChainLayer], name: &str) -> ChainLayer {
+        let step = store.begin_step(below).unwrap();
+        fs::write(step.upper().join(name), name).unwrap();
+        step.keep().unwrap()
+    }
+
+    #[test]
+    fn steps_stack_and_become_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        let first = written(&store, &[], "a");
+        let second = written(&store, std::slice::from_ref(&first), "b");
+        let chain = [first.clone(), second];
+        let root = Root::from_fd(store.chain_view(&chain).unwrap().mount().unwrap().into_fd());
+        assert_eq!((root.read("a", 9).unwrap(), root.read("b", 9).unwrap()), (b"a".to_vec(), b"b".to_vec()));
+        let ChainLayer::Step(id) = &first else { panic!("no step") };
+        let batch = store.batch().unwrap();
+        let layer = store.export_step(&batch, id).unwrap();
+        assert_eq!(batch.blob_size(&layer.blob.digest), Some(layer.blob.size));
+        assert_eq!(layer.diff_id.0, layer.blob.digest);
+        drop(root);
+        store.retain_steps(|_| false).unwrap();
+        assert!(!store.has_chain(&chain) && store.chain_view(&chain).is_err());
+    }
+
+    #[test]
+    fn a_step_that_is_not_kept_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        let step = store.begin_step(&[]).unwrap();
+        let place = step.upper();
+        drop(step);
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn steps_outlive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        let chain = [written(&store, &[], "a")];
+        // A later commit that lasts takes those that need not along.
+        store.documents("x").put("k", b"v").unwrap();
+        drop(store);
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        assert!(store.has_chain(&chain));
+    }
+}
