@@ -142,6 +142,12 @@ with_resources! {
     /// New limits and restart policy of a container; zero leaves a value as it is.
     pub struct UpdateRequest {} then {
         pub restart_policy: RestartPolicy,
+        /// Ports to be published beside those that are; Docker has no such thing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub publish_add: Option<PortMap>,
+        /// Ports to be published no more; without bindings, all of a port's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub publish_remove: Option<PortMap>,
     }
 }
 

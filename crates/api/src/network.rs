@@ -179,3 +179,22 @@ pub struct NetworkDisconnectRequest {
 pub struct NetworksPruned {
     pub networks_deleted: Option<Vec<String>>,
 }
+
+/// The body of `POST /networks/ID/update`, which Docker does not have: new options of an endpoint that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkUpdateRequest {
+    pub container: String,
+    /// `io.wharf.egress` and `io.wharf.ingress`; empty: no limit any more.
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+/// A published port that not everybody reaches; one of the answer to `GET /containers/ID/reach`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LimitedPort {
+    /// `0.0.0.0:8080->80/tcp`.
+    pub port: String,
+    /// Who reaches it, in words.
+    pub from: String,
+}

@@ -73,6 +73,7 @@ impl Engine {
         logs::forward::watch(&containers);
         logs::compress::watch(&containers);
         recover::recover(&containers, replay).await?;
+        volumes.unmount_unused();
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
         Ok(Arc::new(Self {
             config,
@@ -93,8 +94,10 @@ impl Engine {
     pub async fn close(&self) {
         let (events, containers) = (self.events.clone(), self.containers.clone());
         let (config, supervisors) = (self.config.clone(), self.containers.clone());
+        let networks = self.networks.clone();
         let flush = move || {
             events.flush();
+            networks.close();
             supervisors.nursery.close();
             // The instance's own group goes with its last container; one that was given may be someone else's.
             if config.owns_cgroup_parent()

@@ -119,5 +119,29 @@ pub fn processes(text: &str) -> Vec<String> {
 fn links(instance: &str, found: &mut Vec<String>) {
     let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    found.extend(names.filter(|name| name.contains(instance)).map(|name| format!("link: {name}")));
+    // Names are short and tell little; what an instance makes carries its name as the alias.
+    let alias = format!("wharf:{instance}");
+    let is_its = |name: &String| {
+        let path = format!("/sys/class/net/{name}/ifalias");
+        name.contains(instance) || std::fs::read_to_string(path).is_ok_and(|text| text.trim() == alias)
+    };
+    found.extend(names.filter(is_its).map(|name| format!("link: {name}")));
+    found.extend(tables(instance).into_iter().map(|table| format!("nftables: {table}")));
+}
+
+/// Tables of the firewall that carry the instance's name; none are seen where `nft` is not installed.
+pub fn tables(instance: &str) -> Vec<String> {
+    let Ok(output) = std::process::Command::new("nft").args(["list", "tables"]).output() else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter(|line| line.contains(instance)).map(str::to_owned).collect()
+}
+
+/// The interfaces of containers of an instance on the host's side.
+pub fn container_links(instance: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    links(instance, &mut found);
+    found.retain(|link| link.contains("veth"));
+    found
 }

@@ -276,6 +276,15 @@ impl Daemon {
             let id = container["Id"].as_str().unwrap_or_default();
             let _ = self.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
         }
+        // Not asked for where nothing was made: the answer would open the kernel's side.
+        if self.is_peer() || !census::tables(&self.instance).is_empty() {
+            let filter = "%7B%22type%22%3A%5B%22custom%22%5D%7D";
+            let Ok(reply) = self.get(&format!("/networks?filters={filter}")) else { return };
+            for network in reply.json().as_array().into_iter().flatten() {
+                let id = network["Id"].as_str().unwrap_or_default();
+                let _ = self.request("DELETE", &format!("/networks/{id}"), None);
+            }
+        }
     }
 
     /// What a daemon without containers still holds: files of theirs, and descriptors it did not have at first.
@@ -287,6 +296,7 @@ impl Daemon {
                 // What comes with the first container and stays: the one inotify instance of all followers of logs, the
                 // connection to the process that forks supervisors.
                 let shared = usize::from(kind == "anon_inode" || kind == "socket");
+                let shared = shared + self.of_networks(&kind);
                 let before = self.descriptors.get(&kind).copied().unwrap_or(0) + shared;
                 if count > before {
                     held.push(format!("descriptors: {kind}: {count}, at first {before}"));
@@ -296,6 +306,18 @@ impl Daemon {
         };
         eventually(Duration::from_secs(5), || Some(()).filter(|()| look().is_empty()));
         look()
+    }
+
+    /// What the kernel's side of networks holds from its first use on: netlink, the net helper, its program.
+    fn of_networks(&self, kind: &str) -> usize {
+        let used = !census::processes(&format!("wharf net {} ", self.instance)).is_empty();
+        match kind {
+            _ if !used => 0,
+            "socket" => 10,
+            "anon_inode" | "pipe" => 2,
+            "/" => 1,
+            _ => usize::from(kind == self.binary.to_string_lossy()),
+        }
     }
 
     /// What is left of the instance's kernel objects once the daemon is stopped; waits a little, since the

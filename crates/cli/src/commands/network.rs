@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use wharf_api::client::escape;
 
-use super::{Outcome, commands, each, inspect, prune, ps};
+use super::{Outcome, commands, each, inspect, network_create, prune, ps};
 use crate::connect::Target;
 use crate::error::print;
 use crate::filters::{path, query};
@@ -17,7 +17,7 @@ commands! {
         /// Connect a container to a network
         Connect(Connect),
         /// Create a network
-        Create(Create),
+        Create(network_create::Create),
         /// Disconnect a container from a network
         Disconnect(Disconnect),
         /// Display detailed information on one or more networks
@@ -30,39 +30,8 @@ commands! {
         /// Remove one or more networks
         #[command(visible_alias = "remove")]
         Rm(Rm),
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Create {
-    /// Driver to manage the Network
-    #[arg(short, long, value_name = "STRING", default_value = "bridge")]
-    driver: String,
-    /// Set metadata on a network
-    #[arg(long, value_name = "LIST")]
-    label: Vec<String>,
-    /// Restrict external access to the network
-    #[arg(long)]
-    internal: bool,
-    /// Set driver specific options
-    #[arg(short, long, value_name = "MAP")]
-    opt: Vec<String>,
-    name: String,
-}
-
-impl Create {
-    async fn run(self, target: &Target) -> Outcome {
-        let client = target.connect().await?;
-        let pairs = |list: &[String]| -> serde_json::Map<String, Value> {
-            list.iter()
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(name, value)| (name.to_owned(), json!(value)))
-                .collect()
-        };
-        let request = json!({ "Name": self.name, "Driver": self.driver, "Internal": self.internal, "Labels": pairs(&self.label), "Options": pairs(&self.opt) });
-        let made: Value = client.post("/networks/create", &request).await?;
-        print(made["Id"].as_str().unwrap_or_default())?;
-        Ok(0)
+        /// Change the limits of a container's endpoint while it runs
+        Update(Update),
     }
 }
 
@@ -158,6 +127,9 @@ impl Ls {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rm {
+    /// Do not error if the network does not exist
+    #[arg(short, long)]
+    force: bool,
     #[arg(value_name = "NETWORK", required = true)]
     names: Vec<String>,
 }
@@ -165,7 +137,14 @@ pub(crate) struct Rm {
 impl Rm {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        each(&client, Method::DELETE, &self.names, |name| format!("/networks/{name}")).await
+        let mut names = self.names;
+        if self.force {
+            let known: Vec<wharf_api::Network> = client.get("/networks").await?;
+            names.retain(|name| {
+                known.iter().any(|one| one.name == *name || (!name.is_empty() && one.id.starts_with(name)))
+            });
+        }
+        each(&client, Method::DELETE, &names, |name| format!("/networks/{}", escape(name))).await
     }
 }
 
@@ -229,6 +208,27 @@ impl Disconnect {
         let client = target.connect().await?;
         let request = json!({ "Container": self.container, "Force": self.force });
         let path = format!("/networks/{}/disconnect", escape(&self.network));
+        client.bytes(Method::POST, &path, wharf_api::client::json(&request)?).await?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Update {
+    /// New limits: io.wharf.egress=RATE, io.wharf.ingress=RATE; without a rate, none
+    #[arg(long, value_name = "STRINGS", required = true)]
+    driver_opt: Vec<String>,
+    network: String,
+    container: String,
+}
+
+impl Update {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let options = self.driver_opt.iter().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let driver_opts = options.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let request = wharf_api::NetworkUpdateRequest { container: self.container, driver_opts };
+        let path = format!("/networks/{}/update", escape(&self.network));
         client.bytes(Method::POST, &path, wharf_api::client::json(&request)?).await?;
         Ok(0)
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use wharf_api::ContainerSummary;
 
-use super::{Outcome, ports};
+use super::{Outcome, ports, reach};
 use crate::connect::Target;
 use crate::error::print;
 use crate::filters::{path, query};
-use crate::{format, units};
+use crate::{format, terminal, units};
 
 pub(super) const COLUMNS: [format::Column; 16] = [
     ("ID", "CONTAINER ID"),
@@ -91,6 +91,13 @@ impl Ps {
         }
         let rows: Vec<format::Row> = containers.iter().map(|container| self.row(container)).collect();
         format::rows(self.format.as_deref(), &COLUMNS, &columns, &rows)?;
+        // For people only: whoever reads what is piped has asked for the table and nothing else.
+        if self.format.is_none() && terminal::stderr_is_terminal() {
+            let published = |one: &&ContainerSummary| one.ports.iter().any(|port| port.public_port != 0);
+            for container in containers.iter().filter(published) {
+                reach::tell(&client, &container.id).await;
+            }
+        }
         Ok(0)
     }
 

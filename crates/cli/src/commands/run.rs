@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wharf_api::WaitResponse;
 use wharf_api::client::{Client, Connection, escape};
 
-use super::{Outcome, create};
+use super::{Outcome, create, reach};
 use crate::connect::Target;
 use crate::container_flags::{ContainerFlags, request};
 use crate::detach::Keys;
@@ -32,7 +32,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
+    pub(crate) async fn run(mut self, target: &Target) -> Outcome {
+        target.settle_detach_keys(&mut self.detach_keys);
         let failed = |error: CliError| CliError::new(format!("wharf: {}", error.message())).with_code(125);
         let document = request(&self.flags, self.detach).map_err(failed)?;
         if self.detach && !self.flags.attach.is_empty() {
@@ -47,6 +48,9 @@ impl Run {
         if self.detach {
             start(&client, &id).await?;
             print(&id)?;
+            if self.flags.publishes() {
+                reach::tell(&client, &id).await;
+            }
             return Ok(0);
         }
         self.foreground(&client, &id, &document.config).await

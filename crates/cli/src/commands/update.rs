@@ -1,11 +1,11 @@
 //! `wharf update`.
 
 use wharf_api::client::escape;
-use wharf_api::{RestartPolicy, UpdateRequest, UpdateResponse};
+use wharf_api::{PortBinding, PortMap, RestartPolicy, UpdateRequest, UpdateResponse};
 
 use super::Outcome;
 use crate::connect::Target;
-use crate::container_flags::bytes;
+use crate::container_flags::{bytes, publish};
 use crate::error::{CliError, print, say};
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,12 @@ pub(crate) struct Update {
     /// Tune container pids limit (set -1 for unlimited)
     #[arg(long, value_name = "INT", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
+    /// Publish a port more: [[ip:]host:]container[/protocol]
+    #[arg(long, value_name = "LIST")]
+    publish_add: Vec<String>,
+    /// Publish a port no more: container[/protocol], or host:container[/protocol] for one of several
+    #[arg(long, value_name = "LIST")]
+    publish_rm: Vec<String>,
     /// Restart policy to apply when a container exits
     #[arg(long, value_name = "STRING", default_value = "", hide_default_value = true)]
     restart: String,
@@ -77,12 +83,26 @@ impl Update {
             || sizes.iter().any(Option::is_some)
             || words.iter().any(|word| !word.is_empty())
             || self.cpus > 0.0
+            || !(self.publish_add.is_empty() && self.publish_rm.is_empty())
     }
 
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         if !self.says_something() {
             return Err(CliError::new("you must provide one or more flags when using this command"));
         }
+        let ports = |list: &[String]| -> Result<Option<PortMap>, CliError> {
+            let mut ports = PortMap::new();
+            for text in list {
+                for (port, binding) in publish(text).map_err(CliError::new)? {
+                    let bindings: &mut Vec<_> = ports.entry(port).or_default().get_or_insert_default();
+                    if binding != PortBinding::default() {
+                        bindings.push(binding);
+                    }
+                }
+            }
+            Ok((!ports.is_empty()).then_some(ports))
+        };
+        let (publish_add, publish_remove) = (ports(&self.publish_add)?, ports(&self.publish_rm)?);
         let client = target.connect().await?;
         let (name, count) = self.restart.split_once(':').unwrap_or((&self.restart, "0"));
         #[expect(clippy::cast_possible_truncation, reason = "billionths of a few processors fit")]
@@ -104,6 +124,8 @@ impl Update {
                 name: name.to_owned(),
                 maximum_retry_count: count.parse().unwrap_or(0),
             },
+            publish_add: publish_add.clone(),
+            publish_remove,
             ..UpdateRequest::default()
         };
         let mut code = 0;
@@ -114,6 +136,9 @@ impl Update {
             {
                 Ok(answer) => {
                     print(container)?;
+                    if publish_add.is_some() {
+                        super::reach::tell(&client, container).await;
+                    }
                     answer.warnings.iter().flatten().for_each(|warning| say(&format!("WARNING: {warning}")));
                 }
                 Err(error) => {

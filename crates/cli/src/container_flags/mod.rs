@@ -7,7 +7,7 @@ mod values;
 use std::path::PathBuf;
 
 pub(crate) use request::request;
-pub(crate) use values::{bytes, duration};
+pub(crate) use values::{bytes, duration, publish};
 
 /// Everything that describes a container.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -307,4 +307,11 @@ pub(crate) struct ContainerFlags {
     /// What to run in it
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+}
+
+impl ContainerFlags {
+    /// Whether any port is to be published.
+    pub(crate) fn publishes(&self) -> bool {
+        self.publish_all || !self.publish.is_empty()
+    }
 }

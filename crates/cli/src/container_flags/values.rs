@@ -164,7 +164,7 @@ pub(super) fn throttle(text: &str) -> Result<ThrottleDevice, String> {
 }
 
 /// `[[ip:]host:]container[/protocol]`, ranges included: (container port, binding) each.
-pub(super) fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> {
+pub(crate) fn publish(text: &str) -> Result<Vec<(String, PortBinding)>, String> {
     let wrong = |why: &str| format!("{why}: {text}");
     let (spec, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
     let (front, container) =

@@ -57,6 +57,7 @@ pub(crate) static TABLE: &[Route] = routes! {
     POST "/containers/create" Change container::create;
     POST "/containers/prune" Change container::prune;
     GET "/containers/{id}/json" Read container::inspect;
+    GET "/containers/{id}/reach" Read network::reach;
     GET "/containers/{id}/top" Read container::top;
     GET "/containers/{id}/logs" Read container::logs;
     GET "/containers/{id}/changes" Read files::changes;
@@ -115,6 +116,7 @@ pub(crate) static TABLE: &[Route] = routes! {
     POST "/networks/prune" Change network::prune;
     POST "/networks/{id*}/connect" Change network::connect;
     POST "/networks/{id*}/disconnect" Change network::disconnect;
+    POST "/networks/{id*}/update" Change network::update;
     GET "/networks/{id*}" Read network::inspect;
     DELETE "/networks/{id*}" Change network::remove;
 

@@ -1,7 +1,9 @@
 //! Networks.
 
 use hyper::StatusCode;
-use wharf_api::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
+use wharf_api::{
+    LimitedPort, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, NetworkUpdateRequest,
+};
 use wharf_engine::Result;
 
 use crate::http::answer::{self, Answer};
@@ -42,4 +44,19 @@ pub(crate) async fn disconnect(mut call: Call) -> Result<Answer> {
 pub(crate) async fn prune(call: Call) -> Result<Answer> {
     let filters = call.query.filters()?;
     answer::json(&call.engine().networks.prune(&filters).await?)
+}
+
+pub(crate) async fn update(mut call: Call) -> Result<Answer> {
+    let request: NetworkUpdateRequest = call.json_required().await?;
+    let NetworkUpdateRequest { container, driver_opts } = request;
+    call.engine().containers.limit(call.id(), &container, driver_opts).await?;
+    Ok(answer::empty(StatusCode::OK))
+}
+
+pub(crate) async fn reach(call: Call) -> Result<Answer> {
+    let container = call.engine().containers.find(call.id())?;
+    let limited = call.engine().networks.limited_ports(container.id()).await?;
+    let limited: Vec<LimitedPort> =
+        limited.into_iter().map(|one| LimitedPort { port: one.port, from: one.from }).collect();
+    answer::json(&limited)
 }

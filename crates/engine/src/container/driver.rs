@@ -5,6 +5,7 @@
 //! behind, so that a kill, a pause or another stop gets through meanwhile. A driver is started by the first
 //! order a container gets, and ends with its container.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub(super) enum Verb {
     Remove { force: bool, volumes: bool },
     Connect { network: String, settings: Box<EndpointSettings> },
     Disconnect { network: String },
+    Limit { network: String, options: BTreeMap<String, String> },
 }
 
 /// How a container is asked to end.
@@ -70,7 +72,7 @@ impl Verb {
             Self::Unpause => Request::Unpause,
             Self::Rename(_) => Request::Rename,
             Self::Update(_) => Request::Update,
-            Self::Connect { .. } | Self::Disconnect { .. } => Request::Network,
+            Self::Connect { .. } | Self::Disconnect { .. } | Self::Limit { .. } => Request::Network,
             Self::Remove { force, .. } => Request::Remove { force: *force },
         }
     }
@@ -143,6 +145,7 @@ impl Containers {
         kept: Descriptors,
     ) {
         container.connect(handle);
+        self.volumes.found_running(container.id(), &container.view().record.mounts);
         let mut driver = container.driver.lock().unwrap_or_else(PoisonError::into_inner);
         *driver = Some(Driver::spawn(self.clone(), container.clone(), Some((heard, kept))));
     }
@@ -201,6 +204,7 @@ impl Driver {
             Verb::Update(request) => answer(reply, self.update(*request).await),
             Verb::Connect { network, settings } => answer(reply, self.connect(&network, *settings).await),
             Verb::Disconnect { network } => answer(reply, self.disconnect(&network).await),
+            Verb::Limit { network, options } => answer(reply, self.limit(&network, options).await),
             Verb::Remove { volumes, .. } => self.remove(volumes, reply).await,
         }
     }

@@ -1,5 +1,6 @@
 //! A container's networks: joined at its start, left at its end, changed while it runs.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use super::spec::peers::joined;
 use super::spec::{Net, etc};
 use super::{Containers, whole};
 use crate::error::{Error, Result};
-use crate::network::{Changed, Joined, Known, Sandbox, check, split_link};
+use crate::network::{Changed, EGRESS, INGRESS, Joined, Known, Sandbox, check, split_link};
 use crate::pools::Class;
 
 impl Containers {
@@ -46,6 +47,20 @@ impl Containers {
             return Err(Error::not_found(format!("endpoint {asked} not found")));
         }
         self.order(asked, Verb::Disconnect { network: known.id().to_owned() }).await
+    }
+
+    /// Gives a container's endpoint in a network other limits.
+    ///
+    /// # Errors
+    /// Docker's, where it is not there; invalid rates; what the kernel refused.
+    pub async fn limit(
+        self: &Arc<Self>,
+        network: &str,
+        asked: &str,
+        options: BTreeMap<String, String>,
+    ) -> Result<()> {
+        let known = self.networks.find(network)?;
+        self.order(asked, Verb::Limit { network: known.id().to_owned(), options }).await
     }
 
     /// What a container's files say of its networks.
@@ -202,6 +217,33 @@ impl Driver {
             self.containers.networks.announce_one("disconnect", &record.id, &known);
         }
         record.endpoints.remove(known.name());
+        self.containers.log.synced(&whole(&record, &self.life())).await?;
+        self.set_record(record);
+        Ok(())
+    }
+
+    pub(super) async fn limit(&mut self, network: &str, new: BTreeMap<String, String>) -> Result<()> {
+        let known = self.containers.networks.find(network)?;
+        let mut record = (*self.record()).clone();
+        let Some(settings) = record.endpoints.get_mut(known.name()) else {
+            let (id, name) = (&record.id, known.name());
+            return Err(Error::internal(format!("container {id} is not connected to network {name}")));
+        };
+        if let Some(other) = new.keys().find(|key| !matches!(key.as_str(), EGRESS | INGRESS)) {
+            return Err(Error::invalid(format!(
+                "{other} cannot be changed while the container is connected"
+            )));
+        }
+        let mut options = settings.driver_opts.take().unwrap_or_default();
+        options.extend(new);
+        options.retain(|_, value| !value.is_empty());
+        settings.driver_opts = Some(options.clone());
+        if self.life().state.process().is_some() {
+            let (networks, joined, now) =
+                (self.containers.networks.clone(), self.joined()?, Arc::new(record.clone()));
+            let work = move || networks.limit(&now, &known, &options, &joined);
+            self.containers.pools.run(Class::Network, work).await?;
+        }
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wharf_api::{HostConfig, UpdateRequest, UpdateResponse};
+use wharf_api::{HostConfig, PortMap, UpdateRequest, UpdateResponse};
 use wharf_sys::cgroup::{BlockIo, Cgroup, Cpu, Limits, Memory};
 
 use super::driver::{Driver, Verb};
@@ -10,6 +10,7 @@ use super::launch::restart_policy;
 use super::record::Record;
 use super::{Containers, validate, whole};
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::change_ports;
 use crate::pools::Class;
 
 impl Containers {
@@ -27,7 +28,17 @@ impl Driver {
         let mut record = (*self.record()).clone();
         // Again, on what it has become since the request was first looked at.
         (record.host_config, _) = merged(&record, &request)?;
+        let none = PortMap::new();
+        let add = request.publish_add.as_ref().unwrap_or(&none);
+        let remove = request.publish_remove.as_ref().unwrap_or(&none);
+        change_ports(&mut record, add, remove)?;
         self.apply(&record, &request).await?;
+        if !(add.is_empty() && remove.is_empty()) && self.life().state.process().is_some() {
+            let (networks, now) = (self.containers.networks.clone(), record.clone());
+            let (add, remove) = (add.clone(), remove.clone());
+            let change = move || networks.change_ports(&now, &add, &remove);
+            self.containers.pools.run(Class::Network, change).await?;
+        }
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
         self.emit("update", &[]);

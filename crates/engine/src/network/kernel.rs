@@ -58,6 +58,18 @@ impl Networks {
         Ok(Kernel { plane, helper })
     }
 
+    /// Takes everything out of the kernel, where no container runs that needs it: a next daemon makes it again.
+    /// Sleeps.
+    pub(crate) fn close(&self) {
+        let in_use = self.state().sandboxes.values().any(|sandbox| sandbox.has_links());
+        let opened = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kernel) = opened.filter(|_| !in_use)
+            && let Err(error) = kernel.plane.dismantle()
+        {
+            tracing::warn!("close networks: {error}");
+        }
+    }
+
     /// All that the kernel should have.
     fn wanted(&self) -> (Vec<Network>, Vec<Attached>) {
         let state = self.state();

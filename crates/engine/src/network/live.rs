@@ -1,9 +1,10 @@
 //! Networks of a container that runs, changed.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use wharf_api::EndpointSettings;
+use wharf_api::{EndpointSettings, PortMap};
 use wharf_network::plane::{Gateway, Target};
 use wharf_network::types::Attached;
 use wharf_shim::protocol::Carried;
@@ -144,6 +145,59 @@ impl Networks {
             Some(_) => {}
         }
         route_ports(kernel, &record.id, sandbox)
+    }
+
+    /// Publishes more ports of a running container and takes others back. Sleeps.
+    ///
+    /// # Errors
+    /// Docker's, for ports that cannot be had: nothing is changed then.
+    pub(crate) fn change_ports(&self, record: &Record, add: &PortMap, remove: &PortMap) -> Result<()> {
+        let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
+        let outward = before.gateway(false).or_else(|| before.gateway(true)).cloned();
+        let Some(outward) = outward.filter(|outward| outward.attached.is_some()) else {
+            let why = "is in no network that leads to the outside";
+            return Err(Error::conflict(format!("container {} {why}", record.name)));
+        };
+        let mut after = (*before).clone();
+        let kernel = self.kernel()?;
+        let wishes = ports::asked(add, outward.host_binding)?;
+        let held = ports::reserve(&kernel.helper, &record.id, &wishes);
+        let new = held.map_err(|error| not_published(record, &outward, error))?;
+        let gone = ports::take_out(&mut after.published, remove)?;
+        after.published.extend(new.iter().cloned());
+        if let Err(error) = route_ports(&kernel, &record.id, &mut after) {
+            let new: Vec<_> = new.into_iter().flat_map(|one| one.held).collect();
+            kernel.helper.unreserve(&record.id, &new)?;
+            return Err(error);
+        }
+        kernel.helper.unreserve(&record.id, &gone)?;
+        self.changed(record, before, after, Vec::new()).map(drop)
+    }
+
+    /// Changes the limits of a running container's endpoint. Sleeps.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(crate) fn limit(
+        &self,
+        record: &Record,
+        network: &Known,
+        options: &BTreeMap<String, String>,
+        joined: &Joined,
+    ) -> Result<()> {
+        let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
+        let mut after = (*before).clone();
+        let kernel = self.kernel()?;
+        let limits = super::bandwidth::limits(options)?;
+        let route = kernel.helper.route(&record.id)?;
+        let target = Target { namespace: joined.namespace(), route: route.as_fd() };
+        for endpoint in after.endpoints.iter_mut().filter(|one| one.network == network.id()) {
+            if let Some(attached) = &mut endpoint.attached {
+                kernel.plane.set_bandwidth(attached, limits, target)?;
+            }
+            endpoint.bandwidth = limits;
+        }
+        self.changed(record, before, after, Vec::new()).map(drop)
     }
 
     fn changed(

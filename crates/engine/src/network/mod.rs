@@ -49,10 +49,12 @@ pub use wharf_network::ipam::DefaultPool;
 pub use wharf_network::types::{Opening, PublishPolicy};
 
 pub(crate) use attach::Joined;
+pub(crate) use bandwidth::{EGRESS, INGRESS};
 pub(crate) use document::Shown;
 pub(crate) use known::Known;
 pub(crate) use live::Changed;
 pub(crate) use names::split as split_link;
+pub(crate) use ports::change as change_ports;
 pub(crate) use sandbox::Sandbox;
 
 use crate::config::EngineConfig;

@@ -57,6 +57,81 @@ pub(super) fn wishes(record: &Record, binding: Option<IpAddr>) -> Result<Vec<Wis
     Ok(wishes)
 }
 
+/// All bindings of a map.
+pub(super) fn asked(ports: &PortMap, binding: Option<IpAddr>) -> Result<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    for (port, bindings) in ports {
+        let (number, protocol) = known(port)?;
+        let none = [PortBinding::default()];
+        for one in bindings.as_deref().filter(|list| !list.is_empty()).unwrap_or(&none) {
+            wishes.push(wish(number, protocol, one, binding)?);
+        }
+    }
+    Ok(wishes)
+}
+
+fn known(port: &str) -> Result<(u16, Protocol)> {
+    parse(port).ok_or_else(|| Error::invalid(format!("invalid port specification: {port:?}")))
+}
+
+/// Takes ports out of a list; answers what held them.
+pub(super) fn take_out(published: &mut Vec<Published>, remove: &PortMap) -> Result<Vec<Reservation>> {
+    let mut gone = Vec::new();
+    for (port, bindings) in remove {
+        let (number, protocol) = known(port)?;
+        let bindings = bindings.as_deref().unwrap_or_default();
+        let meant = |held: &Reservation| bindings.is_empty() || bindings.iter().any(|one| is_held(one, held));
+        let mut found = false;
+        for one in published.iter_mut().filter(|one| (one.port, one.protocol) == (number, protocol)) {
+            let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut one.held).into_iter().partition(meant);
+            one.held = stay;
+            found |= !out.is_empty();
+            gone.extend(out);
+        }
+        if !found {
+            return Err(Error::not_found(format!("port {port} is not published")));
+        }
+    }
+    published.retain(|one| !one.held.is_empty());
+    Ok(gone)
+}
+
+fn is_held(binding: &PortBinding, held: &Reservation) -> bool {
+    let port = matches!(binding.host_port.as_str(), "" | "0") || binding.host_port == held.port.to_string();
+    port && (binding.host_ip.is_empty() || binding.host_ip.parse() == Ok(held.address))
+}
+
+/// Changes what a container asks for, to last over its next starts.
+pub(crate) fn change(record: &mut Record, add: &PortMap, remove: &PortMap) -> Result<()> {
+    let bindings = record.host_config.port_bindings.get_or_insert_default();
+    for (port, gone) in remove {
+        known(port)?;
+        let gone = gone.as_deref().unwrap_or_default();
+        let same = |own: &PortBinding| {
+            gone.is_empty()
+                || gone.iter().any(|one| {
+                    let port = one.host_port.is_empty() || one.host_port == own.host_port;
+                    port && (one.host_ip.is_empty() || one.host_ip == own.host_ip)
+                })
+        };
+        if let Some(Some(list)) = bindings.get_mut(port) {
+            list.retain(|own| !same(own));
+        }
+        bindings.retain(|_, list| list.as_ref().is_some_and(|list| !list.is_empty()));
+    }
+    for (port, new) in add {
+        let (number, protocol) = known(port)?;
+        let port = format!("{number}/{}", protocol.name());
+        let list = bindings.entry(port.clone()).or_default().get_or_insert_default();
+        match new.as_deref() {
+            Some(new) if !new.is_empty() => list.extend(new.iter().cloned()),
+            _ => list.push(PortBinding::default()),
+        }
+        record.config.exposed_ports.get_or_insert_default().entry(port).or_default();
+    }
+    Ok(())
+}
+
 /// One binding of a container's port.
 pub(super) fn wish(
     port: u16,
@@ -197,6 +272,21 @@ mod tests {
         let published = matched(&wishes, vec![held(Protocol::Tcp, 8080), held(Protocol::Udp, 8081)]);
         assert_eq!(published[0].held, [held(Protocol::Tcp, 8080)]);
         assert_eq!((published[1].port, &published[1].held[..]), (81, &[held(Protocol::Udp, 8081)][..]));
+    }
+
+    #[test]
+    fn ports_are_taken_out_by_what_holds_them() {
+        let held =
+            |port| Reservation { protocol: Protocol::Tcp, address: Ipv4Addr::UNSPECIFIED.into(), port };
+        let all = [Published { protocol: Protocol::Tcp, port: 80, held: vec![held(8080), held(8081)] }];
+        let remove = |text: &str, bindings| {
+            let mut published = all.to_vec();
+            let gone = take_out(&mut published, &[(text.to_owned(), bindings)].into());
+            gone.map(|gone| (gone.len(), published.len()))
+        };
+        assert_eq!(remove("80", None).unwrap(), (2, 0));
+        assert_eq!(remove("80/tcp", Some(vec![binding("", "8081")])).unwrap(), (1, 1));
+        assert!(remove("81", None).is_err() && remove("80", Some(vec![binding("", "9")])).is_err());
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn plugins() -> PluginsInfo {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     PluginsInfo {
         volume: list(&["local"]),
-        network: list(&["bridge", "host", "null"]),
+        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
         log: list(&["journald", "json-file", "local", "none", "syslog"]),
     }

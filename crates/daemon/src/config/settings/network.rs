@@ -12,7 +12,6 @@ use super::{Reader, SettingsError};
 
 /// Reads all of them.
 pub(super) fn network(values: &Reader) -> Result<NetworkConfig, SettingsError> {
-    let default = NetworkConfig::default();
     let gateways = match values.0.get("host-gateway-ip") {
         Some(Value::String(one)) => one.split(',').map(str::to_owned).collect(),
         _ => values.list("host-gateway-ip"),
@@ -42,7 +41,6 @@ pub(super) fn network(values: &Reader) -> Result<NetworkConfig, SettingsError> {
             .iter()
             .map(|text| opening(text))
             .collect::<Result<_, _>>()?,
-        ..default
     })
 }
 
