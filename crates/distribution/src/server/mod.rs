@@ -22,6 +22,7 @@ mod error;
 mod handle;
 mod log;
 mod name;
+mod patience;
 mod proxy;
 pub mod range;
 pub mod route;

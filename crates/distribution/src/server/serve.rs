@@ -18,11 +18,14 @@ use super::access::Entry;
 use super::body::Answer;
 use super::error::{Code, Refusal};
 use super::log;
+use super::patience::Patient;
 use super::tls::Certificates;
 use super::{Registry, handle};
 
 /// How long a client may take for the head of a request, and be silent between requests.
 const HEAD_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take none of what it is sent.
+const TAKING_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take for its handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// The most that is read ahead of a request, its head included.
@@ -99,7 +102,7 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER).max_headers(HEADERS);
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut connection = std::pin::pin!(builder.serve_connection(Patient::new(io, TAKING_TIME), service));
     // What ends a connection early was the client's doing, and its request is in the log.
     tokio::select! {
         _ = connection.as_mut() => return,

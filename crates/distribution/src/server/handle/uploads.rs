@@ -89,7 +89,11 @@ pub(super) async fn post(
     let upload = upload.ok_or_else(|| {
         Refusal::new(Code::TooManyRequests, "too many uploads are open").with_header("retry-after", "10")
     })?;
-    let Some(digest) = whole.filter(|_| !request.body().is_end_stream()) else {
+    // Without a body it may still be the whole of the empty blob; else the client wants to send it to the upload.
+    let nothing = request.body().is_end_stream();
+    let is_whole =
+        |digest: &ContentDigest| !nothing || ContentDigest::computed(digest.algorithm(), b"") == *digest;
+    let Some(digest) = whole.filter(is_whole) else {
         return standing(StatusCode::ACCEPTED, &name, &upload);
     };
     let held = upload.clone().hold().await;
