@@ -8,6 +8,7 @@ mod images;
 mod life;
 mod logs;
 mod opening;
+mod registry;
 mod runtime;
 mod weight;
 
@@ -20,7 +21,10 @@ use connection::Connection;
 
 /// What to measure, and where.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// NAME=SOCKET of a daemon; the first is what the others are compared with
     #[arg(long = "engine", value_name = "NAME=SOCKET", required = true)]
     engines: Vec<String>,
@@ -48,6 +52,13 @@ pub(crate) struct Arguments {
     /// Where that daemon's roots are made
     #[arg(long, default_value = "/var/tmp")]
     roots: PathBuf,
+}
+
+/// Benches of what is no daemon.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Registries: clients that push and pull blobs
+    Registry(registry::Arguments),
 }
 
 /// A daemon under measurement.
@@ -96,6 +107,9 @@ impl Row {
 
 /// Runs the benches asked for and gives the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<String> {
+    if let Some(Other::Registry(arguments)) = &arguments.other {
+        return registry::run(arguments);
+    }
     let engines: Vec<Engine> = arguments
         .engines
         .iter()
@@ -137,7 +151,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
             other => bail!("there is no bench named {other}"),
         });
     }
-    Ok(table(&engines, &rows))
+    let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
+    Ok(table_of(&names, &rows))
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -151,10 +166,10 @@ fn median(samples: &[f64]) -> f64 {
 }
 
 /// Medians with minima in brackets, and each engine's ratio to the first.
-fn table(engines: &[Engine], rows: &[Row]) -> String {
+fn table_of(names: &[&str], rows: &[Row]) -> String {
     let mut text = format!("{:34}", "");
-    for engine in engines {
-        text += &format!("{:>26}", engine.name);
+    for name in names {
+        text += &format!("{name:>26}");
     }
     for row in rows {
         text += &format!("\n{:34}", format!("{} [{}]", row.what, row.unit));
