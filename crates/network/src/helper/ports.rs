@@ -228,9 +228,11 @@ fn bound(wanted: &Reservation) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Lets connections come.
+/// Lets connections come. They linger on after their end, and must not be in the way of who holds the port
+/// next: what they inherit from this socket says that they are not.
 pub(crate) fn listen(socket: &OwnedFd) -> Result<(), Errno> {
     const BACKLOG: i32 = 128;
+    sockopt::set_socket_reuseaddr(socket, true)?;
     rustix::net::listen(socket, BACKLOG)
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Client {
 }
 
 /// A name server, and from where it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) address: IpAddr,
     /// From the host's namespace instead of the container's: one on the host's loopback.
@@ -55,6 +55,8 @@ pub(crate) struct Landing {
     pub(crate) message: Box<[u8]>,
     /// `None`: no server had one.
     pub(crate) reply: Option<Vec<u8>>,
+    /// Servers that had a step's time before the one that answered, and said nothing.
+    pub(crate) silent: Vec<Server>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,8 @@ struct Flight {
     query: Query,
     servers: Vec<Server>,
     upstreams: [Option<Upstream>; MOST_SERVERS],
+    /// The turn at which each was first asked.
+    asked: [u16; MOST_SERVERS],
     /// Servers that said no, one bit each.
     refused: u8,
     refusal: Option<Vec<u8>>,
@@ -116,7 +120,13 @@ impl Flights {
         (message, query): (&[u8], Query),
         servers: Vec<Server>,
     ) -> Result<(), Landing> {
-        let none = |message: &[u8]| Landing { space, client, message: message.into(), reply: None };
+        let none = |message: &[u8]| Landing {
+            space,
+            client,
+            message: message.into(),
+            reply: None,
+            silent: Vec::new(),
+        };
         let Some(place) = spaces.get_mut(space) else { return Err(none(message)) };
         if self.slots.len() >= MOST_FLIGHTS || place.waiting >= MOST_PER_SPACE || servers.is_empty() {
             return Err(none(message));
@@ -129,6 +139,7 @@ impl Flights {
             query,
             servers,
             upstreams: [None, None, None],
+            asked: [0; MOST_SERVERS],
             refused: 0,
             refusal: None,
             steps: 0,
@@ -174,7 +185,10 @@ impl Flights {
                 flight.refusal = Some(reply);
                 self.refused(ground, spaces, key, index)
             }
-            News::Reply(reply) => self.land(spaces, key, Some(reply)),
+            News::Reply(reply) => {
+                let silent = flight.silent_before(index);
+                self.land(spaces, key, Some(reply), silent)
+            }
             News::Dead => self.refused(ground, spaces, key, index),
         }
     }
@@ -211,7 +225,7 @@ impl Flights {
             let all_refused = flight.refused.count_ones() as usize == count;
             if flight.steps >= STEPS || all_refused {
                 let refusal = flight.refusal.take();
-                return self.land(spaces, key, refusal);
+                return self.land(spaces, key, refusal, Vec::new());
             }
             // One that was not asked yet, or in turn one that has not said no; there is one.
             let turn = usize::from(flight.steps);
@@ -231,12 +245,18 @@ impl Flights {
         None
     }
 
-    fn land(&mut self, spaces: &mut Spaces, key: Key, reply: Option<Vec<u8>>) -> Option<Landing> {
+    fn land(
+        &mut self,
+        spaces: &mut Spaces,
+        key: Key,
+        reply: Option<Vec<u8>>,
+        silent: Vec<Server>,
+    ) -> Option<Landing> {
         let flight = self.slots.remove(key)?;
         if let Some(space) = spaces.get_mut(flight.space) {
             space.waiting -= 1;
         }
-        Some(Landing { space: flight.space, client: flight.client, message: flight.message, reply })
+        Some(Landing { space: flight.space, client: flight.client, message: flight.message, reply, silent })
     }
 }
 
@@ -252,6 +272,13 @@ impl Flight {
     fn fresh_server(&self) -> Option<usize> {
         (0..self.servers.len())
             .find(|index| self.upstreams[*index].is_none() && self.refused & 1 << index == 0)
+    }
+
+    /// Those that were asked in earlier turns than the one that has answered, and did not say no.
+    fn silent_before(&self, answered: usize) -> Vec<Server> {
+        let earlier =
+            |index: &usize| self.upstreams[*index].is_some() && self.asked[*index] < self.asked[answered];
+        (0..self.servers.len()).filter(earlier).map(|index| self.servers[index]).collect()
     }
 
     /// Asks one server, again if it was asked before.
@@ -281,6 +308,7 @@ impl Flight {
         }
         let failed = |error: std::io::Error| wharf_sys::error::errno_of(&error);
         ground.epoll.add(&socket, source.token(), interest).map_err(failed)?;
+        self.asked[index] = self.turn;
         self.upstreams[index] = Some(if tcp {
             Upstream::Tcp { socket, sent: 0, reply: Vec::new() }
         } else {

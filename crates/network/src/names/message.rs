@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The largest message over TCP.
-pub(crate) const MAX_MESSAGE: usize = 65535;
+pub const MAX_MESSAGE: usize = 65535;
 /// The largest answer over UDP to who does not say what he takes.
 const PLAIN_UDP: usize = 512;
 /// The largest answer over UDP to anyone: what reaches every loopback in one piece.
@@ -25,29 +25,39 @@ const RECURSION_AVAILABLE: u8 = 0x80;
 
 /// What a question is for (RFC 1035, 3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// IPv4 addresses.
     A,
+    /// IPv6 addresses.
     Aaaa,
+    /// The name of an address.
     Ptr,
+    /// Where mail goes.
     Mx,
+    /// Anything else, and all of other classes than the Internet's.
     Other,
 }
 
 /// How an answer ends (RFC 1035, 4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+pub enum Code {
+    /// This is the answer, be it an empty one.
     NoError = 0,
+    /// The question could not be read.
     FormatError = 1,
+    /// Nobody could be asked, or none answered.
     ServerFailure = 2,
+    /// It was no question.
     NotImplemented = 4,
 }
 
 /// A question, as far as it is understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Query {
+pub struct Query {
     /// In lower case, without the last dot. `None`: a name that none here can have.
-    pub(crate) name: Option<String>,
-    pub(crate) kind: Kind,
+    pub name: Option<String>,
+    /// What is asked about it.
+    pub kind: Kind,
     /// Where the question ends.
     end: usize,
     /// The size of messages the client takes over UDP, if he said (EDNS).
@@ -56,10 +66,13 @@ pub(crate) struct Query {
 
 /// A message that is no question to be answered or passed on; what to say to it, if anything.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Bad(pub(crate) Option<Code>);
+pub struct Bad(pub Option<Code>);
 
 /// Reads the question.
-pub(crate) fn parse(message: &[u8]) -> Result<Query, Bad> {
+///
+/// # Errors
+/// [`Bad`] for everything that is no question.
+pub fn parse(message: &[u8]) -> Result<Query, Bad> {
     // An answer is never answered: two resolvers would go on for ever.
     if message.len() < HEADER || message[2] & RESPONSE != 0 {
         return Err(Bad(None));
@@ -150,7 +163,8 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
 
 /// What an answer says of the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Record {
+pub enum Record {
+    /// One of its addresses.
     Address(IpAddr),
     /// The name of an address.
     Name(String),
@@ -158,20 +172,14 @@ pub(crate) enum Record {
 
 impl Query {
     /// The most bytes an answer over UDP may have.
-    pub(crate) fn udp_limit(&self) -> usize {
+    #[must_use]
+    pub fn udp_limit(&self) -> usize {
         self.edns.map_or(PLAIN_UDP, |size| usize::from(size).clamp(PLAIN_UDP, LARGEST_UDP))
     }
 
     /// Writes the answer to `message`, this question, in place of what `out` holds. Records that do not fit
     /// into `limit` bytes are left out and the answer says that there are more.
-    pub(crate) fn answer(
-        &self,
-        message: &[u8],
-        code: Code,
-        records: &[Record],
-        limit: usize,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn answer(&self, message: &[u8], code: Code, records: &[Record], limit: usize, out: &mut Vec<u8>) {
         write_header(message, code, out);
         out.extend_from_slice(&message[HEADER..self.end]);
         out[5] = 1;
@@ -199,7 +207,8 @@ impl Query {
     }
 
     /// Whether `reply` is one to `message`, this question: the same number, and the same question if it has one.
-    pub(crate) fn is_answered_by(&self, message: &[u8], reply: &[u8]) -> bool {
+    #[must_use]
+    pub fn is_answered_by(&self, message: &[u8], reply: &[u8]) -> bool {
         if reply.len() < HEADER || reply[..2] != message[..2] || reply[2] & RESPONSE == 0 {
             return false;
         }
@@ -214,13 +223,15 @@ impl Query {
     }
 }
 
-/// An answer to a message whose question could not be read.
-pub(crate) fn refuse(message: &[u8], code: Code, out: &mut Vec<u8>) {
+/// Writes an answer to a message whose question could not be read, of at least a header's 12 bytes, in place of
+/// what `out` holds.
+pub fn refuse(message: &[u8], code: Code, out: &mut Vec<u8>) {
     write_header(message, code, out);
 }
 
 /// The code that an answer ends with, without its extension by EDNS.
-pub(crate) fn code_of(reply: &[u8]) -> u8 {
+#[must_use]
+pub fn code_of(reply: &[u8]) -> u8 {
     reply.get(3).map_or(Code::ServerFailure as u8, |byte| byte & 0x0F)
 }
 
@@ -269,7 +280,8 @@ fn write_record(record: &Record, out: &mut Vec<u8>) -> bool {
 }
 
 /// The address whose name is asked for: `4.3.2.1.in-addr.arpa` is 1.2.3.4, and 32 digits before `ip6.arpa`.
-pub(crate) fn reversed(name: &str) -> Option<IpAddr> {
+#[must_use]
+pub fn reversed(name: &str) -> Option<IpAddr> {
     if let Some(digits) = name.strip_suffix(".in-addr.arpa") {
         let mut octets = [0; 4];
         let mut parts = digits.split('.').rev();

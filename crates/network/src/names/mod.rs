@@ -11,7 +11,7 @@ mod callers;
 mod directory;
 mod flight;
 mod host;
-mod message;
+pub mod message;
 pub mod record;
 pub(crate) mod resolver;
 mod table;

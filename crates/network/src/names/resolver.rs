@@ -1,9 +1,11 @@
 //! The resolver of all namespaces: takes questions, answers those about containers, passes the others on.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use wharf_sys::epoll::EventFlags;
@@ -22,6 +24,8 @@ use crate::helper::space::Spaces;
 
 /// Questions taken from one socket before the others have their turn.
 const BURST: usize = 32;
+/// How long a server that was silent is asked after the others.
+const SILENT: Duration = Duration::from_secs(20);
 
 /// The resolver.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Resolver {
     host: HostServers,
     flights: Flights,
     callers: Callers,
+    /// Servers that said nothing when another one answered, and until when they are asked last.
+    silent: HashMap<Server, Instant>,
     /// Where messages are received.
     buffer: Vec<u8>,
     /// Where answers are written.
@@ -60,6 +66,7 @@ impl Resolver {
             host: HostServers::new(resolv_conf),
             flights: Flights::default(),
             callers: Callers::default(),
+            silent: HashMap::new(),
             buffer: vec![0; MAX_MESSAGE],
             out: Vec::new(),
             dice: u64::from_ne_bytes(seed) | 1,
@@ -198,8 +205,18 @@ impl Resolver {
         }
     }
 
-    /// Whom the container asks: its own servers, or the host's as they are now.
+    /// Whom the container asks: its own servers, or the host's as they are now; those that were silent last.
     fn servers_of(&mut self, spaces: &Spaces, space: Key) -> Vec<Server> {
+        let mut servers = self.listed_servers(spaces, space);
+        if !self.silent.is_empty() {
+            let now = Instant::now();
+            self.silent.retain(|_, until| *until > now);
+            servers.sort_by_key(|server| self.silent.contains_key(server));
+        }
+        servers
+    }
+
+    fn listed_servers(&mut self, spaces: &Spaces, space: Key) -> Vec<Server> {
         let own = spaces.get(space).and_then(|place| self.table.names(&place.owner));
         let own = own.map(|names| names.servers.as_slice()).unwrap_or_default();
         if own.is_empty() {
@@ -210,6 +227,9 @@ impl Resolver {
     }
 
     fn deliver(&mut self, ground: &Ground<'_>, spaces: &mut Spaces, landing: &Landing) {
+        for server in &landing.silent {
+            self.silent.insert(*server, Instant::now() + SILENT);
+        }
         match &landing.reply {
             Some(reply) => {
                 self.out.clear();

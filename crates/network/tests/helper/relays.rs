@@ -108,6 +108,9 @@ fn half_closed_and_refused() {
     assert!(matches!(client.read(&mut [0; 8]), Ok(0) | Err(_)));
     assert!(TcpStream::connect("[::1]:80").is_err());
     assert_eq!(instance.helper.stats().unwrap().relayed, 0);
+    // What lingers of them is in nobody's way.
+    instance.helper.reserve(&web.owner, &[request(Protocol::Tcp, 80)]).unwrap();
+    instance.helper.unreserve(&web.owner, &held).unwrap();
     let gone = Relay { from: held[1].clone(), to: SocketAddr::new(web.address(), 8080) };
     assert!(instance.helper.relay(&web.owner, &[gone]).is_err());
 }
