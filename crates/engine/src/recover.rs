@@ -136,8 +136,10 @@ async fn reconcile(containers: Arc<Containers>, container: Arc<Container>) -> Op
 }
 
 async fn ask(handle: &Handle) -> Option<(Status, wharf_shim::Descriptors)> {
-    handle.hello().await.ok()?;
-    handle.status().await.ok()
+    // Both at once, so that a supervisor wakes up once; there may be a thousand.
+    let (greeted, status) = tokio::join!(handle.hello(), handle.status());
+    greeted.ok()?;
+    status.ok()
 }
 
 /// Takes over from the daemon that was.

@@ -22,6 +22,7 @@ const NAME: &std::ffi::CStr = c"wharf-superv";
 pub(crate) fn run(control: OwnedFd) -> Result<(), Error> {
     let arguments = CommandLine::own();
     let _names_are_for_people = rustix::thread::set_name(NAME);
+    process::listen_to_all_signals();
     wharf_runtime::prepare();
     let mut buffer = vec![0; MAX_FRAME];
     loop {

@@ -10,7 +10,7 @@ use wharf_shim::protocol::{
 };
 use wharf_sys::cgroup::Cgroup;
 use wharf_sys::epoll::{Epoll, EventFlags, Ready};
-use wharf_sys::pidfd::{Ended, PidFd, reap_any};
+use wharf_sys::pidfd::{Ended, PidFd, reap_any, reap_rest};
 use wharf_sys::signal::SignalFd;
 use wharf_sys::socket::{self, Kind};
 use wharf_sys::time::{Instant, wall_nanos};
@@ -31,6 +31,8 @@ use crate::token::{Token, Topic};
 const BUFFERS_KEPT: Duration = Duration::from_millis(200);
 /// How long removing the cgroup is tried while killed processes still leave it.
 const REMOVAL: Duration = Duration::from_secs(2);
+/// How long children may take to end that were told to or are about to.
+const LAST_CHILDREN: Duration = Duration::from_secs(1);
 /// How often it is tried.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 /// How long whoever reaped an adopted process has to say how it ended.
@@ -182,6 +184,8 @@ impl Supervisor {
         if self.life != Life::Over {
             let _nobody_needs_the_name = socket::remove(&self.socket);
         }
+        // The set-up child has reported, which is not to say that it has ended.
+        reap_rest(LAST_CHILDREN);
         Ok(())
     }
 

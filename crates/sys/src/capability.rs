@@ -1,5 +1,7 @@
 //! Capabilities of a process (`capabilities(7)`).
 
+use rustix::io::Errno;
+
 use crate::{
     error::{Error, Result},
     process::errno,
@@ -186,12 +188,14 @@ pub fn limit_bounding(kept: CapabilitySet) -> Result<()> {
         if kept.0 & (1 << number) != 0 {
             continue;
         }
-        // The first number the kernel does not know ends the set.
-        // SAFETY: takes numbers only.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) } {
-            1 => drop(control(libc::PR_CAPBSET_DROP, number, 0, "drop capability from bounding set")?),
-            0 => {}
-            _ => break,
+        match control(libc::PR_CAPBSET_DROP, number, 0, "drop capability from bounding set") {
+            Ok(_) => {}
+            // The first number the kernel does not know ends the set.
+            Err(error) if error.errno() == Errno::INVAL => break,
+            // What is not there need not be dropped.
+            // SAFETY: takes numbers only.
+            Err(_) if unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) } == 0 => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
@@ -180,6 +181,19 @@ pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
             Ok(None) | Err(Errno::CHILD) => return Ok(None),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reaps children until none is left, or `patience` is over: those of a process that ends would become another's.
+pub fn reap_rest(patience: Duration) {
+    const PAUSE: Duration = Duration::from_micros(200);
+    let begun = Instant::now();
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) if begun.elapsed() < patience => std::thread::sleep(PAUSE),
+            Ok(None) | Err(_) => return,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     ptr,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
@@ -420,15 +421,36 @@ fn check(code: i32) -> std::result::Result<(), i32> {
     if code == 0 { Ok(()) } else { Err(code) }
 }
 
-/// Gives every signal its default action and blocks none: ignored and blocked signals survive exec.
+/// Gives a signal its default action, also the two that the C library keeps for itself and starts programs without.
+fn default_action(signal: i32) {
+    // The kernel's `struct sigaction`: the default action, no flags, an empty mask.
+    let action = [0_u64; 4];
+    // SAFETY: the kernel reads as many bytes and installs no handler. What cannot be changed answers an error, which
+    // is fine.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null_mut::<u64>(), 8_usize)
+    };
+}
+
+/// Whether [`listen_to_all_signals`] was called, in this process or one that it was forked from.
+static ALL_LISTENED_TO: AtomicBool = AtomicBool::new(false);
+
+/// Stops ignoring signals that whoever started this process had ignored, for it and all forked from it.
+pub fn listen_to_all_signals() {
+    (1..=64).filter(|signal| !HANDLED.contains(signal)).for_each(default_action);
+    ALL_LISTENED_TO.store(true, Ordering::Relaxed);
+}
+
+/// What the standard library ignores, or handles to tell of a stack that overflows.
+const HANDLED: [i32; 3] = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
+
+/// Gives every signal its default action and blocks none: ignored and blocked signals survive exec, handlers do not.
 ///
 /// # Errors
 /// None known.
 pub fn reset_signals() -> Result<()> {
-    for signal in 1..=64 {
-        // SAFETY: installs no handler. Those that cannot be changed answer an error, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    let all = !ALL_LISTENED_TO.load(Ordering::Relaxed);
+    (1..=64).filter(|signal| all || HANDLED.contains(signal)).for_each(default_action);
     crate::signal::unblock_all().context(|| "unblock signals")
 }
 

@@ -191,6 +191,14 @@ impl Root {
         if let Ok(dir) = self.dir(path) {
             return Ok(dir);
         }
+        // Mostly only the last directory is missing.
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = self.dir(parent)
+            && parent.mkdir(name, mode).is_ok()
+        {
+            parent.chmod(name, mode)?;
+            return self.dir(path);
+        }
         let mut reached = PathBuf::new();
         for component in path.components() {
             let Component::Normal(name) = component else {
