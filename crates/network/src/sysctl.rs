@@ -5,8 +5,8 @@
 
 use std::os::fd::BorrowedFd;
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wharf_sys::error::{Context, errno_of};
-use wharf_sys::namespace::{self, flags};
 use wharf_sys::process;
 
 use crate::error::{Error, Result};
@@ -41,11 +41,10 @@ pub(crate) fn write_inside(
     for (name, value) in settings {
         files.push((format!("/proc/sys/{}", path_of(name, interface)?), value.as_str()));
     }
-    // Everything the child needs exists before it does: it only makes system calls. Its exit code is the
-    // number of the setting and its error's number are too many for 8 bits, so a refused write is made again
-    // by name here: the number alone tells which.
+    // Everything the child needs exists before it does: it makes system calls only, because another thread may
+    // hold the allocator's lock. Its exit code is the number of the setting that was refused, from 1.
     let child = process::fork_child(|| {
-        if namespace::join(target, flags::NETWORK).is_err() {
+        if move_into_link_name_space(target, Some(LinkNameSpaceType::Network)).is_err() {
             return 255;
         }
         let failed = files.iter().position(|(path, value)| write_plainly(path, value).is_err());

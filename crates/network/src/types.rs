@@ -216,7 +216,7 @@ pub struct Endpoint {
     pub network: String,
     /// The interface's name inside: `eth0`.
     pub interface: String,
-    /// `None`: one made from random bytes.
+    /// `None`: [`crate::plane::mac_of`] its addresses.
     pub mac: Option<MacAddress>,
     /// Its addresses with their subnets' prefix lengths, link-local ones among them.
     pub addresses: Vec<IpNet>,

@@ -69,6 +69,11 @@ pub(crate) fn table_name(instance: &str) -> String {
     if instance == "wharf" { instance.to_owned() } else { format!("wharf-{instance}") }
 }
 
+/// Tables of this and other instances.
+fn is_ours(table: &str) -> bool {
+    table == "wharf" || table.starts_with("wharf-")
+}
+
 impl Firewall {
     /// Opens the table through the socket that owns it or shall own it, and changes nothing.
     ///
@@ -259,7 +264,7 @@ impl Firewall {
             (own.shape.v4, own.shape.v6)
         };
         let mut chains = ruleset::chains(&mut channel)?;
-        chains.retain(|chain| !self.is_own(&chain.table));
+        chains.retain(|chain| !is_ours(&chain.table));
         let obstacles = admission::ensure(&mut channel, &chains, &self.comment, (v4, v6));
         let host = host::look(&mut channel, &chains, &self.host_root)?;
         drop(channel);
@@ -283,11 +288,6 @@ impl Firewall {
         }
         let openings = self.allow.iter().chain(&host.openings).cloned().collect();
         Gate { closed4: host.closed4.is_some(), closed6: host.closed6.is_some(), openings }
-    }
-
-    /// Tables of this and other instances.
-    fn is_own(&self, table: &str) -> bool {
-        table == self.table_name || table == "wharf" || table.starts_with("wharf-")
     }
 
     /// Removes the table and the rule in the chains of others.

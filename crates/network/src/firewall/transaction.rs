@@ -29,7 +29,6 @@ pub(super) mod kind {
     pub(in crate::firewall) const NEWSET: u16 = super::SUBSYSTEM | 9;
     pub(in crate::firewall) const NEWSETELEM: u16 = super::SUBSYSTEM | 12;
     pub(in crate::firewall) const DELSETELEM: u16 = super::SUBSYSTEM | 14;
-    pub(in crate::firewall) const NEWGEN: u16 = super::SUBSYSTEM | 15;
 }
 
 /// `struct nfgenmsg`.

@@ -94,11 +94,12 @@ fn hear(channel: &mut Channel, own_table: &str) -> bool {
     let mut changed = false;
     loop {
         let heard = channel.hear(|message| {
-            // The first attribute of everything but generations is the table's name.
-            let of_own = message.attributes(4).get(1).map(text) == Some(own_table);
-            let generation = message.kind == kind::NEWGEN;
-            let our_table_died = of_own && message.kind == kind::DELTABLE;
-            changed |= !generation && (!of_own || our_table_died);
+            // Tables, chains and rules; elements of sets come and go all day and say nothing here. The first
+            // attribute is the table's name.
+            let matters = (kind::NEWTABLE..=kind::DELRULE).contains(&message.kind);
+            let table = message.attributes(4).get(1).map(text).unwrap_or_default();
+            let our_table_died = table == own_table && message.kind == kind::DELTABLE;
+            changed |= matters && (!super::is_ours(table) || our_table_died);
         });
         match heard {
             Ok(true) => {}

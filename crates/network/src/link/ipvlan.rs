@@ -9,7 +9,7 @@ use crate::types::{IpvlanFlag, IpvlanMode};
 /// Makes one in a namespace, down.
 pub(crate) fn create_ipvlan(
     batch: &mut Batch,
-    (parent, parent_name): (u32, &str),
+    (parent, parent_name, mtu): (u32, &str, u32),
     mode: IpvlanMode,
     flag: IpvlanFlag,
     name: &str,
@@ -32,6 +32,7 @@ pub(crate) fn create_ipvlan(
     batch.message(NEWLINK, flags::CREATE | flags::EXCL, &header(0, None), what);
     batch.native(attribute::LINK, parent);
     batch.text(attribute::IFNAME, name);
+    batch.native(attribute::MTU, mtu);
     into_namespace(batch, namespace);
     kind(batch, "ipvlan", |data| {
         data.bytes(MODE, &mode.to_ne_bytes()).bytes(FLAGS, &flag.to_ne_bytes());

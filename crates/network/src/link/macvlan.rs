@@ -9,7 +9,7 @@ use crate::types::{MacAddress, MacvlanMode};
 /// Makes one in a namespace, down.
 pub(crate) fn create_macvlan(
     batch: &mut Batch,
-    (parent, parent_name): (u32, &str),
+    (parent, parent_name, mtu): (u32, &str, u32),
     mode: MacvlanMode,
     (name, mac): (&str, MacAddress),
     namespace: BorrowedFd<'_>,
@@ -27,6 +27,7 @@ pub(crate) fn create_macvlan(
     batch.native(attribute::LINK, parent);
     batch.text(attribute::IFNAME, name);
     batch.bytes(attribute::ADDRESS, &mac.0);
+    batch.native(attribute::MTU, mtu);
     into_namespace(batch, namespace);
     kind(batch, "macvlan", |data| {
         data.native(MODE, value);

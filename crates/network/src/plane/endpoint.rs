@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::gateway::Gateway;
 use super::known::Known;
-use super::names::{host_end, random_mac};
+use super::names::{host_end, mac_of};
 use super::{Plane, Target, lock};
 use crate::error::{Error, Result};
 use crate::link::{self, Link, Pair, PortOptions};
@@ -37,7 +37,7 @@ impl Plane {
 
     fn connect(&self, endpoint: &Endpoint, known: &Known, target: Target<'_>) -> Result<Attached> {
         let mut inside = Channel::borrow(target.route)?;
-        let mac = endpoint.mac.unwrap_or_else(random_mac);
+        let mac = endpoint.mac.unwrap_or_else(|| mac_of(&endpoint.addresses));
         let mut attached = self.make_link(endpoint, known, mac, target.namespace, &mut inside)?;
         let set_up = self
             .configure(endpoint, known, &attached, target.namespace, &mut inside)
@@ -80,7 +80,8 @@ impl Plane {
             return Ok(attached(Some(&host), index, mac));
         }
         let mut batch = Batch::new();
-        let (parent, name) = ((known.index, known.interface.as_str()), endpoint.interface.as_str());
+        let parent = (known.index, known.interface.as_str(), known.mtu);
+        let name = endpoint.interface.as_str();
         match &known.network.driver {
             Driver::Ipvlan { mode, flag, .. } => {
                 link::create_ipvlan(&mut batch, parent, *mode, *flag, name, namespace);

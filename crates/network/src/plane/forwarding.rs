@@ -27,10 +27,10 @@ impl Plane {
         };
         let before = noted.len();
         if self.settings.ip_forward {
-            if self.settings.firewall4 && sysctl::turn_on("ipv4/ip_forward")? {
+            if sysctl::turn_on("ipv4/ip_forward")? {
                 noted.push('4');
             }
-            if v6 && self.v6 && self.settings.firewall6 && !sysctl::is_on("ipv6/conf/all/forwarding") {
+            if v6 && self.v6 && !sysctl::is_on("ipv6/conf/all/forwarding") {
                 keep_advertisements();
                 sysctl::turn_on("ipv6/conf/all/forwarding")?;
                 noted.push('6');

@@ -37,7 +37,7 @@ use crate::sysctl;
 use crate::types::{Capabilities, Mapping, Reach, Settings};
 
 pub use self::gateway::Gateway;
-pub use self::names::{bridge_name, default_bridge_name, random_mac};
+pub use self::names::{bridge_name, default_bridge_name, mac_of, random_mac};
 
 /// Where an endpoint goes: a network namespace and a `NETLINK_ROUTE` socket opened inside it.
 #[derive(Clone, Copy, Debug)]

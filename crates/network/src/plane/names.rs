@@ -1,5 +1,7 @@
 //! Names of kernel objects.
 
+use ipnet::IpNet;
+
 use crate::types::MacAddress;
 
 /// The bridge of a user-defined network: `wh-` and 12 hexadecimal digits of its id, as Docker's `br-…`.
@@ -23,6 +25,20 @@ pub fn random_mac() -> MacAddress {
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     bytes[0] = bytes[0] & 0xfc | 0x02;
     MacAddress(bytes)
+}
+
+/// The MAC address of an endpoint that was not given one: it follows from its IPv4 address, as Docker had it
+/// for long, so that neighbours who remember an address need not learn anew whom it belongs to now.
+#[must_use]
+pub fn mac_of(addresses: &[IpNet]) -> MacAddress {
+    let v4 = addresses.iter().find_map(|net| match net {
+        IpNet::V4(net) if !net.addr().is_link_local() => Some(net.addr().octets()),
+        _ => None,
+    });
+    match v4 {
+        Some([a, b, c, d]) => MacAddress([0x02, 0x42, a, b, c, d]),
+        None => random_mac(),
+    }
 }
 
 /// What an instance writes on the interfaces that it makes.
