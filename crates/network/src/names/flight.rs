@@ -25,7 +25,7 @@ const MOST_FLIGHTS: usize = 1024;
 const MOST_PER_SPACE: usize = 256;
 /// How long a server has before the next one is asked, and how many steps there are. Together less than the
 /// 5 seconds after which clients ask again.
-const STEP: Duration = Duration::from_millis(1500);
+const STEP: Duration = Duration::from_millis(1300);
 const STEPS: u8 = 3;
 const DOMAIN: u16 = 53;
 
