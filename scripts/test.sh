@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-certificates curl debian-archive-keyring \
-  dnsutils iproute2 nftables
+  dnsutils iproute2 nftables iptables conntrack iperf3 iputils-ping
 scripts/clients.sh
 export RUST_BACKTRACE=0
 cargo test --workspace "$@"
