@@ -73,10 +73,7 @@ fn ask(d: &Daemon, line: &str, ids: &[(String, &'static str)]) -> String {
         let id = document["Id"].as_str().unwrap().to_owned();
         d.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None).unwrap();
         let warnings = document["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        // What Wharf does not have yet it says so about every container on the default network.
-        let warnings: Vec<&str> = warnings
-            .filter(|warning| !warning.contains("is not available in this version of Wharf"))
-            .collect();
+        let warnings: Vec<&str> = warnings.collect();
         return format!("201 {}", warnings.join(" | "));
     }
     let mut message = if reply.status >= 400 { reply.message() } else { String::new() };

@@ -1,10 +1,11 @@
 //! Making a container. It exists for clients once its record is on the disk, which is the one sync of a
 //! container's whole life that anybody waits for; its directories are made meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wharf_api::{ContainerConfig, CreateRequest, CreateResponse, HostConfig};
 use wharf_oci::platform::Platform;
+use wharf_oci::{Config, Digest};
 use wharf_shim::protocol::Timestamp;
 use wharf_store::Image;
 use wharf_sys::failpoint;
@@ -15,7 +16,15 @@ use super::spec::{Point, Register, register};
 use super::{Container, Containers, Note, launch, validate, whole};
 use crate::error::{Error, Result};
 use crate::names;
+use crate::network::split_link;
 use crate::pools::Class;
+
+/// How many images' settings are kept.
+const KEPT_SETTINGS: usize = 8;
+
+/// Settings of images, the last read first.
+#[derive(Debug, Default)]
+pub(crate) struct Settings(Mutex<Vec<(Digest, Arc<Config>)>>);
 
 impl Containers {
     /// Makes a container. `name`: none invents one; `platform` must be that of the image.
@@ -33,16 +42,24 @@ impl Containers {
         let id = names::new_id();
         let (mut request, warnings) = self.checked(&id, request)?;
         let image = self.image_of(&request.config.image, platform.as_ref())?;
-        let settings = match &image {
-            Some(image) => self.images.config(&image.id)?.config,
-            None => wharf_oci::Config::default(),
-        };
+        let settings = self.settings_of(image.as_deref())?;
         validate::merge_image(&mut request.config, &settings)?;
+        for link in request.host_config.iter().flat_map(|host| host.links.iter().flatten()) {
+            let (target, _) = split_link(link);
+            let linked = self.find(target);
+            linked.map_err(|error| {
+                Error::invalid(format!("could not get container for {target}: {}", error.message()))
+            })?;
+        }
         let name = Reserved::new(self, name, &id)?;
         let draft = self.draft(&id, &name.name, image.as_deref(), request);
-        let containers = self.clone();
-        let settle = move || containers.with_mounts(draft, warnings);
-        let (record, warnings) = self.pools.run(Class::Lifecycle, settle).await?;
+        let (record, warnings) = if wants_mounts(&draft) {
+            let containers = self.clone();
+            let settle = move || containers.with_mounts(draft, warnings);
+            self.pools.run(Class::Lifecycle, settle).await?
+        } else {
+            (draft, warnings)
+        };
         failpoint::pass("create.mounts");
         let (record, life) = (Arc::new(record), Life::default());
         let (containers, made) = (self.clone(), record.clone());
@@ -89,6 +106,21 @@ impl Containers {
             ))),
             _ => Ok(Some(image)),
         }
+    }
+
+    /// What an image says of its containers. A digest never means anything else, so the last ones are kept.
+    fn settings_of(&self, image: Option<&Image>) -> Result<Arc<Config>> {
+        let Some(image) = image else { return Ok(Arc::default()) };
+        // Nothing panics while it is held.
+        let known = || self.settings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, settings)) = known().iter().find(|(id, _)| *id == image.id) {
+            return Ok(settings.clone());
+        }
+        let settings = Arc::new(self.images.config(&image.id)?.config);
+        let mut known = known();
+        known.truncate(KEPT_SETTINGS - 1);
+        known.insert(0, (image.id, settings.clone()));
+        Ok(settings)
     }
 
     fn draft(&self, id: &str, name: &str, image: Option<&Image>, request: CreateRequest) -> Record {
@@ -162,6 +194,14 @@ impl Containers {
             tracing::warn!("release volumes of container {id}: {error}");
         }
     }
+}
+
+/// Whether deciding what is mounted where may have to make something, and so sleep.
+fn wants_mounts(draft: &Record) -> bool {
+    let (config, host) = (&draft.config, &draft.host_config);
+    let lists =
+        [host.volumes_from.is_some(), host.binds.is_some(), host.mounts.is_some(), config.volumes.is_some()];
+    lists.contains(&true)
 }
 
 fn parse_platform(text: &str) -> Result<Platform> {

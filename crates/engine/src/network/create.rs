@@ -275,7 +275,7 @@ fn check_driver(ask: &NetworkCreateRequest) -> Result<()> {
         _ if ask.scope == "swarm" => {
             Err(Error::forbidden("cannot create a swarm scoped network when swarm is not active"))
         }
-        _ if ask.ingress => Err(Error::forbidden("Ingress network can only be created with swarm scope")),
+        _ if ask.ingress => Err(Error::forbidden("Ingress network can only be global scope network")),
         "bridge" | "macvlan" | "ipvlan" => Ok(()),
         "host" | "null" => {
             Err(Error::forbidden(format!("only one instance of {:?} network is allowed", ask.driver)))
@@ -287,6 +287,10 @@ fn check_driver(ask: &NetworkCreateRequest) -> Result<()> {
 
 fn check_modes(network: &Network, options: &Options) -> Result<()> {
     use wharf_network::types::GatewayMode::Isolated;
+    if options.parent.as_deref() == Some("lo") && matches!(network.driver.as_str(), "macvlan" | "ipvlan") {
+        let why = "loopback interface is not a valid";
+        return Err(Error::internal(format!("{why} {} parent link", network.driver)));
+    }
     if !network.internal && (options.mode4 == Isolated || options.mode6 == Isolated) {
         return Err(Error::internal("gateway mode 'isolated' can only be used for an internal network"));
     }

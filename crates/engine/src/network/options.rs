@@ -165,7 +165,8 @@ fn ipvlan_flag(flag: Option<&String>) -> Result<IpvlanFlag> {
 }
 
 fn not_valid(what: &str, asked: &str, default: &str) -> Error {
-    Error::invalid(format!("requested {what} '{asked}' is not valid, {default}"))
+    // Docker takes it for a fault of its own.
+    Error::internal(format!("requested {what} '{asked}' is not valid, {default}"))
 }
 
 #[cfg(test)]
