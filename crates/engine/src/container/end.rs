@@ -150,7 +150,9 @@ impl Driver {
     fn let_go(&mut self) {
         self.container.disconnect();
         self.heard = None;
-        self.kept = wharf_shim::Descriptors::default();
+        if let Some(root) = std::mem::take(&mut self.kept).root {
+            self.containers.release_root(self.container.id(), root);
+        }
     }
 
     /// Does what waited for the end.
@@ -202,6 +204,7 @@ impl Driver {
     /// Tells that they are not mounted any more.
     pub(super) fn unmounted(&self) {
         let record = self.record();
+        self.containers.volumes.leave(&record.id, &record.mounts);
         for point in record.mounts.iter().filter(|point| point.kind == super::spec::points::Kind::Volume) {
             let told = [("container", record.id.as_str()), ("driver", &point.driver)];
             self.event(Kind::Volume, "unmount", &point.name, &told);

@@ -26,6 +26,7 @@ use crate::userns;
 /// Prepares everything and starts the supervisor.
 pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
     let bundle = make_bundle(containers, &record.id)?;
+    drop(containers.roots.of(&record.id));
     let recipe = containers.mapped(record, recipe(containers, record)?);
     let mount =
         recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
@@ -124,6 +125,7 @@ fn spec(
     let root = Root::from_fd(root);
     let net = containers.net(record, sandbox)?;
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
+    containers.volumes.enter(&record.id, &record.mounts)?;
     crate::volume::copy_up(&root, &record.mounts)?;
     let image_layers = |id: &str| containers.layers_of(id);
     spec::build(&Build {

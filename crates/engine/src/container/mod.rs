@@ -29,6 +29,7 @@ mod remove;
 mod rename;
 mod restart;
 mod restore;
+mod roots;
 pub mod spec;
 mod start;
 pub mod state;
@@ -85,6 +86,9 @@ pub struct Containers {
     pub(crate) executable: OwnedFd,
     /// Makes supervisors.
     pub(crate) nursery: Nursery,
+    roots: roots::Roots,
+    /// Settings of the images that containers were made from last.
+    settings: create::Settings,
     listeners: Mutex<Vec<mpsc::UnboundedSender<News>>>,
 }
 
@@ -226,6 +230,8 @@ impl Containers {
             index,
             executable,
             nursery: Nursery::in_group(group),
+            roots: roots::Roots::default(),
+            settings: create::Settings::default(),
             listeners,
         })
     }

@@ -55,16 +55,13 @@ impl Driver {
         self.mounted();
         self.networks("connect");
         let waiting = self.container.connect(handle.clone());
-        let begin = async {
-            for (attach, connection) in waiting {
-                if let Err(error) = handle.attach(attach, connection).await {
-                    tracing::warn!("container {}: attach: {error}", self.container.id());
-                }
+        // One binary, one version: it needs no greeting.
+        for (attach, connection) in waiting {
+            if let Err(error) = handle.attach(attach, connection).await {
+                tracing::warn!("container {}: attach: {error}", self.container.id());
             }
-            handle.launch().await
-        };
-        // One binary, one version: the answer to the greeting need not be waited for.
-        let (_, launched) = tokio::join!(handle.hello(), begin);
+        }
+        let launched = handle.launch().await;
         failpoint::pass("start.launched");
         let launched = launched.map_err(|error| self.explain(error))?;
         for warning in &launched.warnings {
