@@ -234,6 +234,31 @@ pub struct DiskUsage {
     pub build_cache: Option<Vec<BuildCache>>,
 }
 
+/// The answer to `POST /system/check`, which is Wharf's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SystemCheck {
+    /// Blobs read, and their bytes.
+    pub blobs: u64,
+    pub bytes: u64,
+    pub layers: u64,
+    pub images: u64,
+    pub findings: Vec<CheckFinding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckFinding {
+    /// `missing blob`, `corrupt blob`, `missing layer`, `dangling name` or `orphan`.
+    pub damage: String,
+    /// Which one.
+    pub object: String,
+    /// Ids of the images that need it.
+    pub images: Vec<String>,
+    pub repaired: bool,
+}
+
 /// One record of the build cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

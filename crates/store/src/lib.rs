@@ -14,6 +14,7 @@
 mod active;
 mod batch;
 mod blob;
+mod check;
 mod documents;
 mod error;
 mod image;
@@ -40,6 +41,7 @@ use redb::Database;
 pub use active::GraphDriver;
 pub use batch::{Batch, Unpacked};
 pub use blob::BlobWriter;
+pub use check::{Damage, Finding, Report};
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use image::{Image, ImageLayer, Name};

@@ -1,14 +1,12 @@
 //! How much disk is used, and by what.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use wharf_oci::DiffId;
-
-use crate::Store;
+use crate::error::{Doing, Result, at};
+use crate::{Store, schema};
 
 /// What a tree takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,38 +15,89 @@ pub struct Usage {
     pub bytes: u64,
     /// Number of inodes.
     pub inodes: u64,
+    /// Bytes of the blocks that files and directories take on the disk.
+    pub disk: u64,
 }
 
-/// What the whole data root takes for images and snapshots, bytes.
+/// What the whole data root takes for images and snapshots: bytes of blocks on the disk, so that the sum is what `du`
+/// counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Blobs as received.
     pub blobs: u64,
+    /// Blobs that did not arrive whole, and what is on its way in.
+    pub partial: u64,
     /// Unpacked layers, each counted once.
     pub layers: u64,
     /// Removed, but not yet freed.
     pub trash: u64,
+    /// The records.
+    pub database: u64,
+}
+
+impl DiskUsage {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.blobs + self.partial + self.layers + self.trash + self.database
+    }
 }
 
 impl Store {
-    /// What images take. Walks the trash, reads the rest from the records.
+    /// What images take. Layers are walked once, the first time that somebody asks.
     #[must_use]
     pub fn disk_usage(&self) -> DiskUsage {
-        let trash = walk(&self.paths.trash()).unwrap_or_default().bytes;
-        let state = self.read();
-        let layers: HashMap<DiffId, u64> = state
-            .images
-            .values()
-            .flat_map(|image| &image.layers)
-            .map(|layer| (layer.diff_id, layer.size))
-            .collect();
+        let disk = |dir: &Path| walk(dir).unwrap_or_default().disk + own(dir);
+        if let Err(error) = self.measure_layers() {
+            tracing::warn!("measure layers: {error}");
+        }
+        let layers: u64 = self.read().layers.values().filter_map(|layer| layer.disk).sum();
         DiskUsage {
-            blobs: state.blobs.values().map(|blob| blob.size).sum(),
-            layers: layers.values().sum(),
-            trash,
+            blobs: disk(&self.paths.blobs()),
+            partial: disk(&self.paths.partials()) + disk(&self.paths.ingest()),
+            layers: layers + own(&self.paths.layers()) + disk(&self.paths.base()),
+            trash: disk(&self.paths.trash()),
+            database: own(&self.paths.database()),
         }
     }
+
+    /// Notes what layers take that nobody has measured yet: they never change.
+    fn measure_layers(&self) -> Result<()> {
+        let unknown: Vec<String> = {
+            let state = self.read();
+            let unknown = state.layers.iter().filter(|(_, layer)| layer.disk.is_none());
+            unknown.map(|(key, _)| key.clone()).collect()
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut measured = Vec::with_capacity(unknown.len());
+        for key in unknown {
+            let dir = self.paths.layers().join(&key);
+            measured.push((key, walk(&dir).doing(|| at("read", &dir))?.disk + own(&dir)));
+        }
+        let _changing = self.change();
+        let write = self.database.begin_write()?;
+        let mut state = self.write();
+        for (key, disk) in measured {
+            if let Some(layer) = state.layers.get_mut(&key) {
+                layer.disk = Some(disk);
+                schema::put(&write, schema::LAYERS, &key, layer)?;
+            }
+        }
+        drop(state);
+        write.commit()?;
+        Ok(())
+    }
 }
+
+/// What a file or directory itself takes.
+fn own(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * BLOCK)
+}
+
+/// The unit of `st_blocks`, bytes.
+const BLOCK: u64 = 512;
 
 /// Counts a tree without following links. What vanishes while walking is not counted.
 pub(crate) fn walk(dir: &Path) -> io::Result<Usage> {
@@ -72,6 +121,7 @@ pub(crate) fn walk(dir: &Path) -> io::Result<Usage> {
                 continue;
             }
             usage.inodes += 1;
+            usage.disk += meta.blocks() * BLOCK;
             if meta.is_file() {
                 usage.bytes += meta.len();
             }

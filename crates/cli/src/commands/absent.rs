@@ -1,10 +1,9 @@
 //! Commands of Docker's that are known and not there: building, registries, swarm, plugins.
 
-use hyper::Method;
 use serde_json::json;
-use wharf_api::client::{Body, escape, json as body};
+use wharf_api::client::escape;
 
-use super::{Outcome, prune, pull};
+use super::{Outcome, prune};
 use crate::connect::Target;
 use crate::error::{CliError, print};
 
@@ -46,91 +45,6 @@ impl BuilderPrune {
             "This will remove all dangling build cache."
         };
         self.common.build_cache(target, what, self.all).await
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Login {
-    /// Password or Personal Access Token (PAT)
-    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
-    password: String,
-    /// Take the Password or Personal Access Token (PAT) from stdin
-    #[arg(long)]
-    password_stdin: bool,
-    /// Username
-    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
-    username: String,
-    #[arg(value_name = "SERVER", default_value = "https://index.docker.io/v1/", hide_default_value = true)]
-    server: String,
-}
-
-impl Login {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
-        if self.password_stdin && !self.password.is_empty() {
-            return Err(CliError::new("--password and --password-stdin are mutually exclusive"));
-        }
-        if self.password_stdin && self.username.is_empty() {
-            return Err(CliError::new("Must provide --username with --password-stdin"));
-        }
-        if !self.password_stdin && (self.password.is_empty() || self.username.is_empty()) {
-            return Err(CliError::new("Error: Cannot perform an interactive login from a non TTY device"));
-        }
-        let password = if self.password_stdin {
-            std::io::read_to_string(std::io::stdin())?.trim_end_matches(['\n', '\r']).to_owned()
-        } else {
-            self.password
-        };
-        let client = target.connect().await?;
-        let request =
-            json!({ "username": self.username, "password": password, "serveraddress": self.server });
-        client.bytes(Method::POST, "/auth", body(&request)?).await?;
-        print("Login Succeeded")?;
-        Ok(0)
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Logout {
-    #[arg(value_name = "SERVER", default_value = "https://index.docker.io/v1/", hide_default_value = true)]
-    server: String,
-}
-
-impl Logout {
-    /// No credentials are kept, so that there are none to remove.
-    pub(crate) async fn run(self, _target: &Target) -> Outcome {
-        print(&format!("Removing login credentials for {}", self.server))?;
-        Ok(0)
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Push {
-    /// Push all tags of an image to the repository
-    #[arg(short, long)]
-    all_tags: bool,
-    /// Push a platform-specific manifest as a single-platform image to the registry
-    #[arg(long, value_name = "STRING")]
-    platform: Option<String>,
-    /// Suppress verbose output
-    #[arg(short, long)]
-    quiet: bool,
-    #[arg(value_name = "NAME[:TAG]")]
-    name: String,
-}
-
-impl Push {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let name = if self.all_tags { self.name.clone() } else { pull::tagged(&self.name) };
-        if name != self.name && !self.quiet {
-            print("Using default tag: latest")?;
-        }
-        let client = target.connect().await?;
-        let (repository, tag) = super::tag::split(&name)?;
-        // The empty credentials that Docker's client sends: base64 of `{}`.
-        let target = format!("/images/{}/push?tag={}", escape(&repository), escape(&tag));
-        let answer = client.send(Method::POST, &target, Body::Empty, &[("X-Registry-Auth", "e30=")]).await?;
-        pull::progress(answer.into_body(), self.quiet, false).await?;
-        Ok(0)
     }
 }
 

@@ -23,7 +23,7 @@ impl Create {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let document = request(&self.flags, false)?;
         let client = target.connect().await?;
-        let created = create(&client, &self.flags, &document).await?;
+        let created = create(target, &client, &self.flags, &document).await?;
         print(&created.id)?;
         Ok(0)
     }
@@ -31,13 +31,16 @@ impl Create {
 
 /// Creates the container, fetching its image first as `--pull` says.
 pub(super) async fn create(
+    target: &Target,
     client: &Client,
     flags: &ContainerFlags,
     document: &CreateRequest,
 ) -> Result<CreateResponse, CliError> {
     let file = flags.cidfile.as_deref().map(IdFile::open).transpose()?;
+    let (platform, quiet) = (flags.platform.as_deref(), flags.quiet);
+    let fetch = pull::Fetch { target, client, platform, quiet, aside: true };
     match flags.pull.as_str() {
-        "always" => pull::pull(client, &flags.image, flags.platform.as_deref(), flags.quiet, true).await?,
+        "always" => fetch.named(&flags.image).await?,
         "missing" | "never" => {}
         other => {
             return Err(CliError::new(format!(
@@ -47,17 +50,17 @@ pub(super) async fn create(
         }
     }
     let name = flags.name.as_deref().map(escape).unwrap_or_default();
-    let platform = flags.platform.as_deref().map(escape).unwrap_or_default();
-    let target = path("/containers/create", &[("name", &name), ("platform", &platform)]);
-    let created = match client.post::<CreateResponse>(&target, document).await {
+    let platform = platform.map(escape).unwrap_or_default();
+    let call = path("/containers/create", &[("name", &name), ("platform", &platform)]);
+    let created = match client.post::<CreateResponse>(&call, document).await {
         Err(ClientError::Api { status: 404, message })
             if message.starts_with("No such image") && flags.pull == "missing" =>
         {
             if !flags.quiet {
                 say(&format!("Unable to find image '{}' locally", pull::tagged(&flags.image)));
             }
-            pull::pull(client, &flags.image, flags.platform.as_deref(), flags.quiet, true).await?;
-            client.post(&target, document).await?
+            fetch.named(&flags.image).await?;
+            client.post(&call, document).await?
         }
         other => other?,
     };

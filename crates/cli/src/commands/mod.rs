@@ -3,6 +3,7 @@
 
 mod absent;
 mod attach;
+mod check;
 mod commit;
 mod context;
 mod cp;
@@ -19,7 +20,9 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
 mod logs;
+mod manifest;
 mod network;
 mod network_create;
 mod pause;
@@ -28,6 +31,7 @@ mod ports;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod reach;
 mod registry;
 mod rename;
@@ -53,6 +57,8 @@ use wharf_api::client::{Client, escape};
 
 use crate::connect::Target;
 use crate::error::{CliError, print, say};
+
+pub(crate) use pull::messages;
 
 /// What a command gives: the exit code.
 pub(crate) type Outcome = Result<i32, CliError>;
@@ -126,14 +132,13 @@ commands! {
         /// Load an image from a tar archive or STDIN
         Load(load::Load),
         /// Authenticate to a registry
-        Login(absent::Login),
+        Login(login::Login),
         /// Log out from a registry
-        Logout(absent::Logout),
+        Logout(login::Logout),
         /// Fetch the logs of a container
         Logs(logs::Logs),
-        /// Manage manifests (not available)
-        #[command(hide = true)]
-        Manifest(absent::Absent<8>),
+        /// Look at manifests in registries
+        Manifest(Group<ManifestCommand>),
         /// Manage Swarm nodes (not available)
         #[command(hide = true)]
         Node(absent::Absent<2>),
@@ -151,7 +156,7 @@ commands! {
         /// Download an image from a registry
         Pull(pull::Pull),
         /// Upload an image to a registry
-        Push(absent::Push),
+        Push(push::Push),
         /// Serve images to other machines
         Registry(Group<registry::RegistryCommand>),
         /// Rename a container
@@ -264,6 +269,14 @@ commands! {
 }
 
 commands! {
+    /// `wharf manifest …`.
+    ManifestCommand {
+        /// Display an image manifest, or manifest list
+        Inspect(manifest::Inspect),
+    }
+}
+
+commands! {
     /// `wharf image …`.
     ImageCommand {
         /// Build an image from a Dockerfile (not available)
@@ -284,7 +297,7 @@ commands! {
         /// Download an image from a registry
         Pull(pull::Pull),
         /// Upload an image to a registry
-        Push(absent::Push),
+        Push(push::Push),
         /// Remove one or more images
         #[command(visible_alias = "remove")]
         Rm(rmi::Rmi),
@@ -317,6 +330,8 @@ commands! {
 commands! {
     /// `wharf system …`.
     SystemCommand {
+        /// Verify all that is kept of images, and mend it
+        Check(check::Check),
         /// Show disk usage
         Df(df::Df),
         /// Proxy the stdio stream to the daemon connection
@@ -349,6 +364,7 @@ groups!(
     BuilderCommand,
     ContainerCommand,
     ImageCommand,
+    ManifestCommand,
     PluginCommand,
     SystemCommand,
     context::ContextCommand,

@@ -1,15 +1,18 @@
-//! `wharf pull`, and the progress that pull, load and import show.
+//! `wharf pull`, and the stream of messages that long requests answer.
 
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
 use serde_json::Value;
 use wharf_api::client::{Body, Client, escape};
+use wharf_oci::Reference;
 
 use super::Outcome;
 use crate::connect::Target;
-use crate::error::{CliError, print, say};
+use crate::credentials;
+use crate::error::{CliError, print};
 use crate::filters::path;
+use crate::progress;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pull {
@@ -28,15 +31,25 @@ pub(crate) struct Pull {
 
 impl Pull {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let client = target.connect().await?;
-        let name = if self.all_tags { self.name.clone() } else { tagged(&self.name) };
-        if name != self.name && !self.all_tags && !self.quiet {
+        let given = Reference::parse(&self.name).map_err(|error| CliError::new(error.to_string()))?;
+        if self.all_tags && !given.is_name_only() {
+            return Err(CliError::new("tag can't be used with --all-tags/-a"));
+        }
+        let reference = if self.all_tags { given.clone() } else { given.clone().with_default_tag() };
+        if reference != given && !self.quiet {
             print("Using default tag: latest")?;
         }
-        pull(&client, &name, self.platform.as_deref(), self.quiet, false).await?;
-        if self.quiet {
-            print(&name)?;
+        let client = target.connect().await?;
+        Fetch {
+            target,
+            client: &client,
+            platform: self.platform.as_deref(),
+            quiet: self.quiet,
+            aside: false,
         }
+        .run(&reference)
+        .await?;
+        print(&reference.to_string())?;
         Ok(0)
     }
 }
@@ -47,40 +60,40 @@ pub(super) fn tagged(name: &str) -> String {
     if last.contains(':') || name.contains('@') { name.to_owned() } else { format!("{name}:latest") }
 }
 
-/// Has the daemon fetch an image; progress goes to standard error when it is not what was asked for.
-pub(super) async fn pull(
-    client: &Client,
-    name: &str,
-    platform: Option<&str>,
-    quiet: bool,
-    aside: bool,
-) -> Result<(), CliError> {
-    let platform = platform.map(escape).unwrap_or_default();
-    let target = path("/images/create", &[("fromImage", &escape(&tagged(name))), ("platform", &platform)]);
-    let answer = client.send(Method::POST, &target, Body::Empty, &[]).await?;
-    progress(answer.into_body(), quiet, aside).await
+/// Having the daemon fetch an image.
+pub(super) struct Fetch<'a> {
+    pub(super) target: &'a Target,
+    pub(super) client: &'a Client,
+    pub(super) platform: Option<&'a str>,
+    pub(super) quiet: bool,
+    /// Progress goes to standard error: it is not what was asked for.
+    pub(super) aside: bool,
 }
 
-/// Shows what a pull or push says, on standard error if `aside`.
-pub(super) async fn progress(body: Incoming, quiet: bool, aside: bool) -> Result<(), CliError> {
-    let mut failed = None;
-    messages(body, |message| {
-        if let Some(error) = message["error"].as_str() {
-            failed = Some(error.to_owned());
-        } else if let Some(status) =
-            message["status"].as_str().filter(|_| !quiet && message["progressDetail"]["total"].is_null())
-        {
-            let line =
-                message["id"].as_str().map_or_else(|| status.to_owned(), |id| format!("{id}: {status}"));
-            if aside { say(&line) } else { drop(print(&line)) }
-        }
-    })
-    .await?;
-    failed.map_or(Ok(()), |message| Err(CliError::new(message)))
+impl Fetch<'_> {
+    /// The image that a user names.
+    pub(super) async fn named(&self, name: &str) -> Result<(), CliError> {
+        let reference = Reference::parse(name).map_err(|error| CliError::new(error.to_string()))?;
+        self.run(&reference.with_default_tag()).await
+    }
+
+    async fn run(&self, reference: &Reference) -> Result<(), CliError> {
+        let digest = reference.digest().map(|digest| digest.to_string());
+        let tag = digest.as_deref().or(reference.tag()).unwrap_or_default();
+        let name = reference.without_suffix().to_string();
+        let platform = self.platform.map(escape).unwrap_or_default();
+        let query = [("fromImage", &*escape(&name)), ("tag", &escape(tag)), ("platform", &platform)];
+        let auth = credentials::header(&self.target.config_folder(), reference);
+        let answer = self
+            .client
+            .send(Method::POST, &path("/images/create", &query), Body::Empty, &[("X-Registry-Auth", &auth)])
+            .await?;
+        progress::show(answer.into_body(), self.quiet, self.aside, |_| {}).await
+    }
 }
 
 /// Gives each JSON document of a stream to `show`.
-pub(super) async fn messages(mut body: Incoming, mut show: impl FnMut(&Value)) -> Result<(), CliError> {
+pub(crate) async fn messages(mut body: Incoming, mut show: impl FnMut(&Value)) -> Result<(), CliError> {
     let mut pending = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| CliError::new(error.to_string()))?;

@@ -43,7 +43,7 @@ impl Run {
             return Err(CliError::new("the input device is not a TTY"));
         }
         let client = target.connect().await.map_err(failed)?;
-        let created = create::create(&client, &self.flags, &document).await.map_err(failed)?;
+        let created = create::create(target, &client, &self.flags, &document).await.map_err(failed)?;
         let id = created.id;
         if self.detach {
             start(&client, &id).await?;

@@ -51,6 +51,7 @@ pub(crate) static TABLE: &[Route] = routes! {
     GET "/info" Read system::info;
     GET "/events" Read system::events;
     GET "/system/df" Read system::disk_usage;
+    POST "/system/check" Change system::check;
     POST "/auth" Read system::auth;
 
     GET "/containers/json" Read container::list;

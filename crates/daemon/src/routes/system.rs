@@ -65,6 +65,11 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Answer> {
     answer::shaped(Document::DiskUsage, &usage, call.version)
 }
 
+/// Wharf's own: verifies all that is kept of images, and mends it if asked to.
+pub(crate) async fn check(call: Call) -> Result<Answer> {
+    answer::json(&call.engine().images.check(call.query.flag("repair")).await?)
+}
+
 /// Tries credentials at their registry.
 pub(crate) async fn auth(mut call: Call) -> Result<Answer> {
     let given: AuthConfig = call.json().await?;

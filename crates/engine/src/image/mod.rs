@@ -6,6 +6,7 @@
 
 mod archive;
 mod change;
+mod check;
 mod compose;
 mod conflict;
 mod embedded;

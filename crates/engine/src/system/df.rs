@@ -41,8 +41,7 @@ impl System {
         if wants(Part::Images) {
             let (images, store) = self.images.usage().await?;
             // What is on its way to be freed still takes room.
-            let bytes = store.layers.saturating_add(store.blobs).saturating_add(store.trash);
-            usage.layers_size = Some(i64::try_from(bytes).unwrap_or(i64::MAX));
+            usage.layers_size = Some(i64::try_from(store.total()).unwrap_or(i64::MAX));
             usage.images = Some(images);
         }
         if wants(Part::Containers) {
