@@ -99,7 +99,7 @@ impl Repository {
         }
         let actual = Digest::of(&all);
         if actual != descriptor.digest {
-            return Err(ContentError::BlobDigest { expected: descriptor.digest, actual }.into());
+            return Err(ContentError::ConfigDigest { expected: descriptor.digest, actual }.into());
         }
         Ok(all.into())
     }

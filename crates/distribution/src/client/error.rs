@@ -219,6 +219,14 @@ pub enum ContentError {
         /// What came.
         actual: Digest,
     },
+    /// A config with other bytes than its name says.
+    #[error("image config verification failed for digest {expected}")]
+    ConfigDigest {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
     /// More or fewer bytes than the descriptor says.
     #[error("{what}: {actual} bytes where {expected} were announced")]
     Size {

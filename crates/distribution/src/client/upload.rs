@@ -143,6 +143,7 @@ impl Repository {
             },
             attempts: Attempts::new(self.session.client().config()),
             chunk: u64::MAX,
+            renewed: false,
             place: None,
         };
         let resumed = upload.session.take().and_then(|session| Url::parse(&session).ok());
@@ -171,6 +172,7 @@ struct Sending<'a> {
     guard: Abandon,
     attempts: Attempts,
     chunk: u64,
+    renewed: bool,
     place: Option<Place>,
 }
 
@@ -188,7 +190,7 @@ impl Sending<'_> {
             if self.place.as_ref().is_some_and(|place| place.offset > before) {
                 self.attempts.progressed();
             }
-            if self.smaller_chunks(&error, upload.size) {
+            if self.smaller_chunks(&error, upload.size) || self.renewed(&error) {
                 self.find_again().await;
                 continue;
             }
@@ -210,6 +212,18 @@ impl Sending<'_> {
         }
         self.chunk = smaller;
         true
+    }
+
+    /// Whether another token, or another upload in place of a lost one, may help; once.
+    fn renewed(&mut self, error: &Error) -> bool {
+        let Error::Refused(refusal) = error else { return false };
+        if self.guard.url.is_none() || std::mem::replace(&mut self.renewed, true) {
+            return false;
+        }
+        if matches!(refusal.status, 404 | 416) {
+            self.place = None;
+        }
+        matches!(refusal.status, 401 | 404 | 416)
     }
 
     /// Asks the registry where the upload stands; one that is lost begins anew.

@@ -145,3 +145,82 @@ async fn over_tcp(server: SocketAddr, bytes: &[u8], query: &Message) -> std::io:
     let answer = Message::from_vec(&buffer).map_err(|_| invalid())?;
     if answers(&answer, query) { Ok(answer) } else { Err(invalid()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::MessageType;
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, AAAA};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The answer of a server that knows `known.test`, and `large.test` by TCP only.
+    fn reply(query: &Message, tcp: bool) -> Message {
+        let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+        let question = query.queries[0].clone();
+        let name = question.name().clone();
+        let data = match question.query_type() {
+            RecordType::A => RData::A(A::new(192, 0, 2, 1)),
+            _ => RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        };
+        match name.to_string().as_str() {
+            "large.test." if !tcp => answer.metadata.truncation = true,
+            "broken.test." => answer.metadata.response_code = ResponseCode::ServFail,
+            "known.test." | "large.test." => {
+                answer.add_answer(Record::from_rdata(name, 60, data));
+            }
+            _ => answer.metadata.response_code = ResponseCode::NXDomain,
+        }
+        answer.add_query(question);
+        answer
+    }
+
+    async fn server() -> ResolvConf {
+        let udp = UdpSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, client)) = udp.recv_from(&mut buffer).await {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let mut forged = reply(&query, false);
+                forged.metadata.id ^= 1;
+                udp.send_to(&forged.to_vec().unwrap(), client).await.unwrap();
+                udp.send_to(&reply(&query, false).to_vec().unwrap(), client).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let length = stream.read_u16().await.unwrap();
+                let mut buffer = vec![0; usize::from(length)];
+                stream.read_exact(&mut buffer).await.unwrap();
+                let bytes = reply(&Message::from_vec(&buffer).unwrap(), true).to_vec().unwrap();
+                stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
+                stream.write_all(&bytes).await.unwrap();
+            }
+        });
+        ResolvConf { servers: vec![address], search: vec!["test".to_owned()], ..ResolvConf::parse("") }
+    }
+
+    #[tokio::test]
+    async fn both_families_are_asked_and_cut_answers_by_tcp() {
+        let conf = server().await;
+        let both: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        for name in ["known.test", "known.test.", "known", "large.test"] {
+            assert_eq!(lookup(&conf, name).await.unwrap(), both, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_as_go_does() {
+        let conf = server().await;
+        let error = lookup(&conf, "nowhere.test").await.unwrap_err().to_string();
+        assert_eq!(error, format!("dial tcp: lookup nowhere.test on {}: no such host", conf.servers[0]));
+        let error = lookup(&conf, "broken.test.").await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("dial tcp: lookup broken.test. on {}: server misbehaving", conf.servers[0])
+        );
+    }
+}
