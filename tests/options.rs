@@ -304,3 +304,85 @@ fn a_size_of_the_root_file_system_is_kept_or_refused() {
     made.fails(125, "--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
     d.docker(&["create", "--storage-opt", "foo=1", "busybox"]).fails(1, "Unknown option foo");
 }
+
+#[test]
+fn a_volume_in_memory_is_one_for_all_that_use_it() {
+    let mut d = daemon!();
+    let made = [
+        "volume",
+        "create",
+        "--opt",
+        "type=tmpfs",
+        "--opt",
+        "device=tmpfs",
+        "--opt",
+        "o=size=4m,noexec",
+        "fast",
+    ];
+    d.docker(&made).ok();
+    let base = ["run", "-d", "--network", "none", "-v", "fast:/fast"];
+    d.docker(&[&base[..], &["--name", "one", "busybox", "sleep", "1000"]].concat()).ok();
+    d.docker(&[&base[..], &["--name", "two", "busybox", "sleep", "1000"]].concat()).ok();
+    d.docker(&["exec", "one", "sh", "-c", "echo shared >/fast/file"]).ok();
+    assert_eq!(d.docker(&["exec", "two", "cat", "/fast/file"]).ok(), "shared");
+    let mounted = d.docker(&["exec", "two", "grep", " /fast ", "/proc/mounts"]).ok();
+    assert!(
+        mounted.contains("tmpfs") && mounted.contains("noexec") && mounted.contains("size=4096k"),
+        "{mounted}"
+    );
+    // It outlives the daemon and the first container, and ends with the last.
+    d.kill();
+    d.launch();
+    d.docker(&["stop", "-t", "0", "one"]).ok();
+    assert_eq!(d.docker(&["exec", "two", "cat", "/fast/file"]).ok(), "shared");
+    d.docker(&["stop", "-t", "0", "two"]).ok();
+    d.docker(&["start", "one"]).ok();
+    assert_eq!(d.docker(&["exec", "one", "ls", "/fast"]).ok(), "");
+    let bad =
+        ["volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=nonsense=1", "bad"];
+    d.docker(&bad).ok();
+    let run = d.docker(&["run", "--rm", "--network", "none", "-v", "bad:/x", "busybox", "true"]);
+    assert!(run.code == 125 && run.stderr.contains("failed to mount local volume"), "{run:?}");
+}
+
+#[test]
+fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
+    use wharf_testkit::image::{Entry, archive, layer};
+    let d = daemon!();
+    let base = [
+        Entry::Dir("data", 0o755),
+        Entry::Dir("data/in", 0o755),
+        Entry::File("data/in/old", 0o644, b"old"),
+        Entry::File("data/in/gone", 0o644, b"gone"),
+    ];
+    let top = [
+        Entry::Dir("data", 0o755),
+        Entry::Dir("data/in", 0o755),
+        Entry::File("data/in/new", 0o644, b"new"),
+        Entry::File("data/in/.wh.gone", 0o644, b""),
+    ];
+    let bytes = archive("two:latest", &json!({}), &[layer(&base).unwrap(), layer(&top).unwrap()]).unwrap();
+    std::fs::write(d.path("two.tar"), bytes).unwrap();
+    d.docker(&["load", "-q", "-i", &d.path("two.tar").display().to_string()]).ok();
+    let mount = |subpath: &str| format!("type=image,source=two,target=/image,image-subpath={subpath}");
+    let seen = |subpath: &str, line: &str| {
+        d.docker(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--mount",
+            &mount(subpath),
+            "busybox",
+            "sh",
+            "-c",
+            line,
+        ])
+    };
+    assert_eq!(
+        seen("data/in", "ls /image; cat /image/old; touch /image/x || echo kept").ok(),
+        "new\nold\noldkept"
+    );
+    assert_eq!(seen("data/in/new", "cat /image").ok(), "new");
+    seen("data/nothing", "true").fails(125, "cannot access path");
+}

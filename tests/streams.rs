@@ -130,6 +130,42 @@ fn attach_sees_what_comes_and_detaches_by_keys() {
 }
 
 #[test]
+fn the_configured_keys_detach_from_a_terminal() {
+    let d = daemon!();
+    d.docker(&["run", "-dit", "--network", "none", "--name", "tt", "busybox", "cat"]).ok();
+    std::fs::write(d.path("config.json"), r#"{"detachKeys": "ctrl-x"}"#).unwrap();
+    let attach = d.command("docker");
+    let line = format!("{} attach tt", attach.get_program().to_string_lossy());
+    let mut script = std::process::Command::new("script");
+    for (name, value) in attach.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let mut child = script
+        .args(["-qefc", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run script (bsdutils)");
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    input.write_all(b"typed\n").unwrap();
+    // What comes back tells that the client is attached and its terminal set.
+    let (mut seen, mut byte) = (Vec::new(), [0; 1]);
+    while !String::from_utf8_lossy(&seen).matches("typed").nth(1).is_some() {
+        assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    input.write_all(b"\x18").unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("read escape sequence"), "{rest:?}");
+    child.wait().unwrap();
+    assert_eq!(d.inspect("tt")["State"]["Status"], "running");
+}
+
+#[test]
 fn several_clients_see_the_same() {
     let d = daemon!();
     d.docker(&[

@@ -42,6 +42,9 @@ fn root_inside_is_nobody_outside() {
     assert_eq!(d.docker(&["exec", "one", "sh", "-c", "chown 5:6 /made && stat -c %u:%g /made"]).ok(), "5:6");
     assert_ne!(d.docker(&["exec", "one", "sh", "-c", "echo 1 >/proc/sys/kernel/sysrq"]).code, 0);
     assert!(!d.log().contains("WARN"), "{}", d.log());
+    // A network that is not its own namespace's is seen all the same.
+    let seen = d.docker(&["run", "--rm", "busybox", "sh", "-c", "id -u; ls /sys/class/net"]).ok();
+    assert!(seen.starts_with("0\n") && seen.contains("lo"), "{seen}");
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn every_way_to_a_file_sees_the_containers_ids() {
         "busybox",
         "sh",
         "-c",
-        "mkdir /dir && echo text >/dir/file && chown 7:8 /dir/file && echo v >/data/file && exec sleep 1000",
+        "mkdir -p /dir && echo text >/dir/file && chown 7:8 /dir/file && echo v >/data/file && exec sleep 1000",
     ])
     .ok();
     d.until("one", |document| document["State"]["Running"] == true);

@@ -60,6 +60,15 @@ impl Target {
         self.config.clone().or_else(environment).unwrap_or_else(home)
     }
 
+    /// The key sequence that detaches: what a flag says, or else the configuration.
+    pub(crate) fn settle_detach_keys(&self, given: &mut String) {
+        if given.is_empty()
+            && let Some(keys) = contexts::setting(&self.config_folder(), "detachKeys")
+        {
+            *given = keys;
+        }
+    }
+
     /// Connects, starting a daemon on the default socket if none is there.
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
         let Some(address) = self.address()? else {

@@ -31,8 +31,13 @@ pub(crate) fn overriding() -> Option<&'static str> {
 
 /// The name in `config.json`.
 pub(crate) fn current(config: &Path) -> Option<String> {
+    setting(config, "currentContext")
+}
+
+/// A text that `config.json` sets.
+pub(crate) fn setting(config: &Path, name: &str) -> Option<String> {
     let document: Value = serde_json::from_slice(&std::fs::read(config.join("config.json")).ok()?).ok()?;
-    document["currentContext"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+    document[name].as_str().filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 /// Reads one.

@@ -113,6 +113,10 @@ const FIRST_GAP: u64 = 12;
 
 /// Families above it that may be: not those that Linux dropped, nor `AF_ALG` (38), which opens the kernel's
 /// cryptography to attack, nor `AF_VSOCK` (40), which reaches machines past the network namespace.
+///
+/// 32-bit programs reach the same through `socketcall(2)`, whose arguments lie behind a pointer that no filter can
+/// follow. Refusing that call whole breaks old 32-bit programs, which is why Docker took it back; it leaves the matter
+/// to AppArmor and SELinux, and so does this profile.
 const FAMILIES: [u64; 25] =
     [13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45];
 

@@ -24,7 +24,8 @@ pub(crate) struct Attach {
 }
 
 impl Attach {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
+    pub(crate) async fn run(mut self, target: &Target) -> Outcome {
+        target.settle_detach_keys(&mut self.detach_keys);
         let client = target.connect().await?;
         let container: ContainerInspect =
             client.get(&format!("/containers/{}/json", escape(&self.container))).await?;

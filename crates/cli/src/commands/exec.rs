@@ -46,7 +46,8 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
+    pub(crate) async fn run(mut self, target: &Target) -> Outcome {
+        target.settle_detach_keys(&mut self.detach_keys);
         if self.tty && self.interactive && !self.detach && !terminal::stdin_is_terminal() {
             return Err(CliError::new("the input device is not a TTY"));
         }

@@ -25,7 +25,8 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
+    pub(crate) async fn run(mut self, target: &Target) -> Outcome {
+        target.settle_detach_keys(&mut self.detach_keys);
         let client = target.connect().await?;
         if self.attach || self.interactive {
             return self.attached(&client).await;

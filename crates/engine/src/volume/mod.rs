@@ -8,6 +8,7 @@ mod disk;
 mod name;
 mod options;
 mod prune;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Volumes {
     state: Mutex<State>,
     /// Held by whoever makes or removes one, so that both see a settled disk; `state` is locked for moments only.
     changing: Mutex<()>,
+    /// Those of running containers.
+    running: Mutex<shared::Running>,
     /// Who new volumes belong to, where it is not root.
     owner: OnceLock<(u32, u32)>,
     events: OnceLock<Arc<Events>>,
@@ -77,6 +80,7 @@ impl Volumes {
             changing: Mutex::new(()),
             events: OnceLock::new(),
             owner: OnceLock::new(),
+            running: Mutex::default(),
         })
     }
 

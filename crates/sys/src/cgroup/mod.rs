@@ -72,8 +72,11 @@ impl Cgroup {
         let group = Self::in_layout(layout, path)?;
         for (hierarchy, root) in group.v1.iter().zip(&layout.v1) {
             let made = make_directories(&hierarchy.dir)?;
-            if hierarchy.has("cpuset") && !(made && copy_cpuset(&hierarchy.dir)?) {
-                fill_cpuset(&root.dir, &hierarchy.dir)?;
+            if hierarchy.has("cpuset") && !(made && is_cpuset_filled(&hierarchy.dir)?) {
+                if !(made && copy_cpuset(&hierarchy.dir)?) {
+                    fill_cpuset(&root.dir, &hierarchy.dir)?;
+                }
+                fill_later_cpusets(&root.dir, &hierarchy.dir);
             }
         }
         if let (Some(dir), Some(root)) = (&group.v2, &layout.v2) {
@@ -337,6 +340,20 @@ fn make_directories(dir: &Path) -> Result<bool> {
             Ok(true)
         }
         Err(error) => Err(error).context(|| format!("create {}", dir.display())),
+    }
+}
+
+/// Whether a cpuset has processors and memory nodes, as those have whose parent passes its own on.
+fn is_cpuset_filled(dir: &Path) -> Result<bool> {
+    Ok(!files::read(&dir.join("cpuset.cpus"))?.trim().is_empty()
+        && !files::read(&dir.join("cpuset.mems"))?.trim().is_empty())
+}
+
+/// Has the kernel fill the group's later siblings when they are made: each write to a cpuset makes it look at all of
+/// them and sort out its scheduling domains again. Not below the root, which is everybody's.
+fn fill_later_cpusets(root: &Path, dir: &Path) {
+    if let Some(parent) = dir.parent().filter(|parent| *parent != root) {
+        let _slower_without = files::write(&parent.join("cgroup.clone_children"), "1");
     }
 }
 

@@ -21,9 +21,10 @@ pub fn check(log: &LogConfig) -> Result<()> {
     let limits = match log.r#type.as_str() {
         "json-file" => json_limits(&options),
         "local" => local_limits(&options),
+        "journald" | "syslog" => Ok((None, 1)),
         _ => return Ok(()),
     };
-    limits.and_then(|_| patterns(&options)).map_err(|why| {
+    limits.and_then(|_| patterns(&options)).and_then(|()| tag(&options)).map_err(|why| {
         Error::internal(format!(
             "failed to create task for container: failed to initialize logging driver: {why}"
         ))
@@ -40,6 +41,63 @@ fn patterns(options: &BTreeMap<String, String>) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// What a tag may name of a container (`logger.Info` of Docker's).
+const FIELDS: [&str; 17] = [
+    "Config",
+    "ContainerID",
+    "ContainerName",
+    "ContainerEntrypoint",
+    "ContainerArgs",
+    "ContainerImageID",
+    "ContainerImageName",
+    "ContainerCreated",
+    "ContainerEnv",
+    "ContainerLabels",
+    "LogPath",
+    "DaemonName",
+    "ID",
+    "FullID",
+    "Name",
+    "ImageID",
+    "ImageFullID",
+];
+
+/// Checks the template of a tag, in the words of Go's `text/template`.
+fn tag(options: &BTreeMap<String, String>) -> Result<(), String> {
+    let Some(text) = options.get("tag") else { return Ok(()) };
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find("{{") {
+        let inside = &rest[start + 2..];
+        let Some(end) = inside.find("}}") else {
+            return Err("template: log-tag:1: unclosed action".to_owned());
+        };
+        let action = inside[..end].trim().trim_matches('-').trim();
+        if action.is_empty() {
+            return Err("template: log-tag:1: missing value for command".to_owned());
+        }
+        let plain = |name: &str| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        match action.strip_prefix('.') {
+            Some(field) if plain(field) && !FIELDS.contains(&field) && !MORE_FIELDS.contains(&field) => {
+                let column = text.len() - inside.len() + inside[..end].find('.').unwrap_or(0);
+                return Err(format!(
+                    "template: log-tag:1:{column}: executing \"log-tag\" at <{action}>: can't evaluate field {field} in \
+                     type *logger.Info"
+                ));
+            }
+            None if plain(action) && !action.starts_with(|first: char| first.is_ascii_digit()) => {
+                return Err(format!("template: log-tag:1: function {action:?} not defined"));
+            }
+            _ => {}
+        }
+        rest = &inside[end + 2..];
+    }
+    Ok(())
+}
+
+const MORE_FIELDS: [&str; 3] = ["ImageName", "Command", "ExtraAttributes"];
 
 type Limits = Result<(Option<u64>, u32), String>;
 
@@ -138,6 +196,18 @@ mod tests {
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn tags_are_templates() {
+        let refusal = |text: &str| tag(&BTreeMap::from([("tag".to_owned(), text.to_owned())])).err();
+        assert_eq!(refusal("{{"), Some("template: log-tag:1: unclosed action".to_owned()));
+        let unknown = "template: log-tag:1:2: executing \"log-tag\" at <.Foo>: can't evaluate field Foo in type *logger.Info";
+        assert_eq!(refusal("{{.Foo}}").as_deref(), Some(unknown));
+        assert_eq!(refusal("{{foo}}").as_deref(), Some("template: log-tag:1: function \"foo\" not defined"));
+        for fine in ["plain", "", "{{.Name}}/{{ .ID }}", "{{.ImageName}}-{{.DaemonName}}"] {
+            assert_eq!(refusal(fine), None, "{fine}");
+        }
     }
 
     #[test]

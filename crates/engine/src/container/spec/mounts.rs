@@ -1,7 +1,8 @@
 //! The mounts of a container, in the order they are made: the kernel's file systems, then what it was given.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 use wharf_api::HostConfig;
@@ -150,6 +151,10 @@ fn mount_of(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Result<Mount> 
         Kind::Volume => {
             let root = volume::directory(&ask.engine.data_root, &point.name);
             match volume::device_mount(&root)? {
+                // One for all that use it, mounted there before the start.
+                Some((kind, ..)) if kind == "tmpfs" => {
+                    bind(point, &below(Path::new(&point.source), &point.subpath)?, linux)
+                }
                 Some((kind, device, mut options)) if kind != "none" => {
                     options.retain(|option| !option.is_empty());
                     if !point.rw {
@@ -294,20 +299,63 @@ fn image(ask: &Build<'_>, point: &Point) -> Result<Mount> {
             let source = below(layer, &point.subpath)?;
             Ok(new(&destination, "bind", &source.to_string_lossy(), words("rbind,rro,rprivate")))
         }
-        _ if !point.subpath.is_empty() => Err(Error::not_implemented(
-            "a directory of an image of several layers is not available in this version of Wharf",
-        )),
-        layers => {
-            let lower: Vec<_> =
-                layers.iter().map(|layer| layer.to_string_lossy().replace(':', "\\:")).collect();
-            Ok(new(
-                &destination,
-                "overlay",
-                "overlay",
-                vec!["ro".to_owned(), format!("lowerdir={}", lower.join(":"))],
-            ))
-        }
+        layers if point.subpath.is_empty() => Ok(layered(&destination, layers)),
+        layers => match descend(layers, Path::new(&point.subpath))?.as_slice() {
+            [only] => Ok(new(&destination, "bind", &only.to_string_lossy(), words("rbind,rro,rprivate"))),
+            several => Ok(layered(&destination, several)),
+        },
     }
+}
+
+/// Directories as one, the topmost first.
+fn layered(destination: &str, layers: &[PathBuf]) -> Mount {
+    let lower: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy().replace(':', "\\:")).collect();
+    let options = vec!["ro".to_owned(), format!("lowerdir={}", lower.join(":"))];
+    new(destination, "overlay", "overlay", options)
+}
+
+/// What a path is in each of the layers that show it, the topmost first: a directory of several, or one file. The
+/// layers' own marks decide, as for the kernel: a whiteout or something else of that name hides what is below, and
+/// so does a directory marked opaque.
+fn descend(layers: &[PathBuf], subpath: &Path) -> Result<Vec<PathBuf>> {
+    let refuse = |why: &str| Error::invalid(format!("cannot access path {}: {why}", subpath.display()));
+    let mut shown = layers.to_vec();
+    let mut parts = subpath.components().peekable();
+    while let Some(part) = parts.next() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::RootDir | Component::CurDir => continue,
+            _ => return Err(refuse("it leads out of the image")),
+        };
+        let mut next = Vec::new();
+        for path in shown.iter().map(|layer| layer.join(name)) {
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+            let kind = metadata.file_type();
+            let whiteout = kind.is_char_device() && metadata.rdev() == 0;
+            if kind.is_symlink() && next.is_empty() {
+                return Err(refuse("a symbolic link is in it"));
+            }
+            let last = parts.peek().is_none();
+            if kind.is_dir() {
+                let opaque = is_opaque(&path);
+                next.push(path);
+                if !opaque {
+                    continue;
+                }
+            } else if !whiteout && next.is_empty() && last {
+                next.push(path);
+            }
+            break;
+        }
+        shown = next;
+    }
+    if shown.is_empty() { Err(refuse("no such file or directory")) } else { Ok(shown) }
+}
+
+fn is_opaque(path: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]).is_ok_and(|length| length == 1)
+        && value == *b"y"
 }
 
 #[cfg(test)]
@@ -361,6 +409,32 @@ mod tests {
         bind(&with("rshared"), Path::new("/s"), &mut linux).unwrap();
         bind(&with("rslave"), Path::new("/s"), &mut linux).unwrap();
         assert_eq!(linux.rootfs_propagation, "shared");
+    }
+
+    #[test]
+    fn a_path_is_found_in_all_layers_that_show_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> = ["top", "middle", "base"].map(|name| dir.path().join(name)).to_vec();
+        let make = |path: &str| std::fs::create_dir_all(dir.path().join(path)).unwrap();
+        for path in
+            ["top/etc/x", "middle/etc/x", "base/etc/x/deep", "base/gone", "top", "middle/over", "base/over"]
+        {
+            make(path);
+        }
+        std::fs::write(dir.path().join("base/etc/file"), "f").unwrap();
+        let device = rustix::fs::makedev(0, 0);
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty());
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("top/gone"), kind, mode, device).unwrap();
+        let (opaque, name) = (dir.path().join("middle/over"), "trusted.overlay.opaque");
+        rustix::fs::setxattr(&opaque, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+        let found = |path: &str| descend(&layers, Path::new(path));
+        assert_eq!(found("/etc/x").unwrap().len(), 3);
+        assert_eq!(found("etc/x/deep").unwrap(), [dir.path().join("base/etc/x/deep")]);
+        assert_eq!(found("etc/file").unwrap(), [dir.path().join("base/etc/file")]);
+        assert_eq!(found("over").unwrap(), [opaque]);
+        for missing in ["gone", "nothing", "etc/file/x", "../etc"] {
+            assert!(found(missing).unwrap_err().message().starts_with("cannot access path"), "{missing}");
+        }
     }
 
     #[test]
