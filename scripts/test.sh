@@ -4,7 +4,7 @@
 # of Debian 12, less what tests/client-20.10.txt says it lacks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-certificates curl debian-archive-keyring \
+scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-certificates curl openssl debian-archive-keyring \
   dnsutils iproute2 nftables iptables conntrack iperf3 iputils-ping
 scripts/clients.sh
 export RUST_BACKTRACE=0
