@@ -61,10 +61,12 @@ pub enum Operation {
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// An image, by a reference with its digest where that is known.
+    /// An image.
     Image {
-        /// The reference.
+        /// The reference, as it is shown.
         reference: String,
+        /// What it meant when it was looked up: the digest of its config.
+        id: String,
     },
     /// A directory of the client's.
     Local {

@@ -6,4 +6,5 @@ pub mod dockerfile;
 pub mod graph;
 pub mod ignore;
 pub mod plan;
+pub mod solve;
 pub mod words;

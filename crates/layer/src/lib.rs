@@ -24,9 +24,9 @@ mod whiteout;
 
 pub use changes::{Change, ChangeKind, changes, changes_between};
 pub use compression::{Compression, compressor, decompressor};
-pub use copy::{CopyOptions, Mode, ModeError, copy};
+pub use copy::{CopyOptions, Mode, ModeError, copy, expand};
 pub use diff::{DiffSummary, diff, diff_between};
 pub use error::{Error, Result};
 pub use pack::{PackOptions, pack, pack_dir};
 pub use unpack::{Limits, UnpackOptions, UnpackSummary, extract, unpack};
-pub use whiteout::Whiteouts;
+pub use whiteout::{Whiteouts, is_overlay_xattr as is_excluded_xattr};

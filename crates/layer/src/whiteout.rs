@@ -81,7 +81,8 @@ pub(crate) fn is_overlay_opaque(dir: &Dir) -> Result<bool> {
 }
 
 /// Whether the attribute belongs to overlayfs itself: it must come neither out of an archive nor into one.
-pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_overlay_xattr(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 

@@ -54,6 +54,25 @@ impl Documents<'_> {
         Ok(())
     }
 
+    /// Writes documents in one transaction; on the disk when this returns.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_all(&self, documents: &[(String, Vec<u8>)]) -> Result<()> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let write = self.store.database.begin_write()?;
+        {
+            let mut table = write.open_table(self.table())?;
+            for (key, bytes) in documents {
+                table.insert(key.as_str(), bytes.as_slice())?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
     /// Removes a document; one that is not there is fine.
     ///
     /// # Errors

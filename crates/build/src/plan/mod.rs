@@ -57,8 +57,10 @@ pub struct ImageRequest {
 /// A base image that was looked up.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
-    /// The reference with its digest: what is fetched.
-    pub pinned: String,
+    /// The reference as it is shown, with its digest where it came from a registry.
+    pub reference: String,
+    /// The digest of its config.
+    pub id: String,
     /// Its config.
     pub config: ImageConfig,
 }

@@ -246,11 +246,11 @@ impl<'a> Planner<'a> {
         let Some(found) = self.look_up(name, platform, lines)? else {
             return Ok((None, empty_image(platform)));
         };
-        let (pinned, mut config) = (found.pinned.clone(), found.config.clone());
+        let mut config = found.config.clone();
         if !config.config.env.iter().any(|line| line.starts_with("PATH=")) {
             config.config.env.insert(0, DEFAULT_PATH.to_owned());
         }
-        let node = self.source(&pinned, platform, format!("FROM {pinned}"), Some(lines));
+        let node = self.source(found, platform, lines);
         Ok((Some(Edge { node, output: 0 }), config))
     }
 
@@ -287,23 +287,24 @@ impl<'a> Planner<'a> {
         lines: Lines,
     ) -> Result<Option<Edge>, PlanError> {
         let Some(found) = self.look_up(name, platform, lines)? else { return Ok(None) };
-        let pinned = found.pinned.clone();
-        let node = self.source(&pinned, platform, format!("FROM {pinned}"), Some(lines));
+        let node = self.source(found, platform, lines);
         Ok(Some(Edge { node, output: 0 }))
     }
 
-    fn source(&mut self, reference: &str, platform: &Platform, name: String, lines: Option<Lines>) -> NodeId {
+    fn source(&mut self, image: &BaseImage, platform: &Platform, lines: Lines) -> NodeId {
+        let BaseImage { reference, id, .. } = image;
         let key = format!("{reference} {}", full_name(platform));
         if let Some(known) = self.sources.get(&key) {
             return *known;
         }
-        let operation = Operation::Source(Source::Image { reference: reference.to_owned() });
-        let platform = platform.clone();
+        let operation = Operation::Source(Source::Image { reference: reference.clone(), id: id.clone() });
+        let (name, platform) = (format!("FROM {reference}"), platform.clone());
+        let inputs = Vec::new();
         let node = self.graph.add(Node {
             operation,
-            inputs: Vec::new(),
+            inputs,
             name,
-            lines,
+            lines: Some(lines),
             platform,
             ignore_cache: false,
         });

@@ -34,8 +34,13 @@ fn planned(text: &str, options: &PlanOptions) -> Result<Plan, PlanError> {
                         ..ImageConfig::default()
                     };
                     config.config.cmd = Some(vec!["sh".to_owned()]);
-                    let pinned = request.reference.clone();
-                    assert!(images.insert(request, BaseImage { pinned, config }).is_none(), "asked twice");
+                    let reference = request.reference.clone();
+                    assert!(
+                        images
+                            .insert(request, BaseImage { reference, id: "sha256:0".to_owned(), config })
+                            .is_none(),
+                        "asked twice"
+                    );
                 }
             }
             done => return done,
@@ -228,7 +233,10 @@ fn triggers_run_on_top() {
     let mut config = ImageConfig::default();
     config.config.on_build = vec!["RUN a".to_owned(), "COPY --from=one /x /y".to_owned()];
     let request = missing.into_iter().next().unwrap();
-    let images = BTreeMap::from([(request, BaseImage { pinned: "base".to_owned(), config })]);
+    let images = BTreeMap::from([(
+        request,
+        BaseImage { reference: "base".to_owned(), id: "sha256:0".to_owned(), config },
+    )]);
     let Err(PlanError::Missing(missing)) = plan(&dockerfile, &options(), &images) else { panic!("planned") };
     assert_eq!(missing.into_iter().next().unwrap().reference, "docker.io/library/one:latest");
 }

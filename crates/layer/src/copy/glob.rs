@@ -16,6 +16,14 @@ pub(super) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '[', '\\'])
 }
 
+/// The paths that `path` names, whether it is a pattern or not; a path is cleaned, not looked for.
+///
+/// # Errors
+/// A pattern that is none, or when the tree cannot be read.
+pub fn expand(root: &Root, path: &str) -> Result<Vec<PathBuf>> {
+    if is_pattern(path) { matches(root, path) } else { Ok(vec![super::clean(path)]) }
+}
+
 /// The paths that match, sorted, relative to the tree's top.
 pub(super) fn matches(root: &Root, pattern: &str) -> Result<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];

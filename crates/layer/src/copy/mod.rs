@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use wharf_sys::root::Root;
 
+pub use glob::expand;
 pub use mode::{Mode, ModeError};
 
 use crate::compression::{Compression, decompressor};
@@ -56,7 +57,7 @@ impl std::fmt::Debug for CopyOptions<'_> {
 /// [`Error::NotFound`] when nothing is named, [`Error::OverwriteWithFile`] and [`Error::OverwriteWithDirectory`] when kinds
 /// clash, or when the disk fails. What was copied before stays.
 pub fn copy(source: &Root, from: &str, target: &Root, to: &str, options: &CopyOptions<'_>) -> Result<()> {
-    let named = if glob::is_pattern(from) { glob::matches(source, from)? } else { vec![clean(from)] };
+    let named = glob::expand(source, from)?;
     if named.is_empty() && !options.allow_empty {
         return Err(Error::NotFound(from.to_owned()));
     }

@@ -1,0 +1,159 @@
+//! The content of what a step takes from a tree, as a digest: names, kinds, modes, owners, bytes; never times.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FileType, Stat};
+use wharf_layer::{expand, is_excluded_xattr};
+use wharf_oci::{Digest, Hasher};
+use wharf_sys::root::{Dir, Root, RootError};
+
+/// How much is read at once, bytes.
+const READ: usize = 256 * 1024;
+/// How many files' digests are remembered.
+const REMEMBERED: usize = 200_000;
+
+/// Digests of files that did not change since they were read: device and inode, with size and times.
+#[derive(Debug, Default)]
+pub(super) struct FileDigests(Mutex<HashMap<FileIdentity, Digest>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+/// What is taken from a tree.
+#[derive(Clone, Copy)]
+pub(super) struct Selection<'a> {
+    /// A path or a pattern.
+    pub(super) path: &'a str,
+    /// What is left out.
+    pub(super) exclude: Option<&'a dyn Fn(&Path) -> bool>,
+}
+
+/// The digest of what `selection` names in `root`; a pattern may name nothing.
+pub(super) fn of(root: &Root, selection: Selection<'_>, known: &FileDigests) -> Result<Digest, String> {
+    let paths = expand(root, selection.path).map_err(|error| error.to_string())?;
+    let mut walk = Walk { hasher: Hasher::new(), known, exclude: selection.exclude };
+    for path in paths {
+        let real = root.canonicalize(&path).map_err(|error| missing(&error, &path))?;
+        walk.word(path.file_name().unwrap_or(OsStr::new("")).as_bytes());
+        match root.parent(&real).map_err(|error| error.to_string())? {
+            Some((dir, name)) => walk.entry(&dir, &name, &path),
+            None => root.top().and_then(|top| walk.directory(&top, &path)),
+        }
+        .map_err(|error| error.to_string())?;
+    }
+    Ok(walk.hasher.finish())
+}
+
+fn missing(error: &RootError, path: &Path) -> String {
+    if error.is_not_found() { format!("\"/{}\": not found", path.display()) } else { error.to_string() }
+}
+
+struct Walk<'a> {
+    hasher: Hasher,
+    known: &'a FileDigests,
+    exclude: Option<&'a dyn Fn(&Path) -> bool>,
+}
+
+impl Walk<'_> {
+    /// Bytes with their length before them, so that two words never read as one.
+    fn word(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    fn directory(&mut self, dir: &Dir, path: &Path) -> Result<(), RootError> {
+        for entry in dir.entries()? {
+            let path: PathBuf = path.join(&entry.name);
+            if self.exclude.is_some_and(|exclude| exclude(&path)) {
+                continue;
+            }
+            self.word(entry.name.as_bytes());
+            self.entry(dir, &entry.name, &path)?;
+        }
+        // Ends the directory: what follows is not in it.
+        self.word(b"");
+        Ok(())
+    }
+
+    fn entry(&mut self, dir: &Dir, name: &OsStr, path: &Path) -> Result<(), RootError> {
+        let stat = dir.stat(name)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        self.hasher.update(&stat.st_mode.to_le_bytes());
+        self.hasher.update(&stat.st_uid.to_le_bytes());
+        self.hasher.update(&stat.st_gid.to_le_bytes());
+        for attribute in dir.list_xattrs(name)? {
+            if !is_excluded_xattr(attribute.as_bytes()) {
+                let value = dir.get_xattr(name, &attribute)?.unwrap_or_default();
+                self.word(attribute.as_bytes());
+                self.word(&value);
+            }
+        }
+        match kind {
+            FileType::Directory => self.directory(&dir.dir(name)?, path),
+            FileType::RegularFile => {
+                let digest = self.file(dir, name, &stat)?;
+                self.word(digest.hex().as_bytes());
+                Ok(())
+            }
+            FileType::Symlink => {
+                let target = dir.read_link(name)?;
+                self.word(target.as_bytes());
+                Ok(())
+            }
+            _ => {
+                self.hasher.update(&stat.st_rdev.to_le_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&self, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<Digest, RootError> {
+        let identity = FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        };
+        // Only inserts and reads happen under the lock: a panic elsewhere leaves the map whole.
+        let lock = || self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = lock().get(&identity) {
+            return Ok(*digest);
+        }
+        let mut file =
+            std::fs::File::from(dir.open(name, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC)?);
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; READ.min(usize::try_from(stat.st_size).unwrap_or(READ).max(1) + 1)];
+        loop {
+            let count = file.read(&mut buffer).map_err(|error| {
+                RootError::new(
+                    "read",
+                    name,
+                    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+                )
+            })?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+        }
+        let digest = hasher.finish();
+        let mut known = lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(identity, digest);
+        Ok(digest)
+    }
+}

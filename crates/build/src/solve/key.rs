@@ -1,0 +1,159 @@
+//! Cache keys: what a node's result depends on, and nothing else.
+
+use std::path::Path;
+
+use wharf_oci::{Digest, Hasher};
+use wharf_sys::root::Root;
+
+use super::checksum::{self, FileDigests, Selection};
+use super::schedule::Solver;
+use super::{Failure, Tree};
+use crate::graph::{CopyFiles, Edge, Execute, FileAction, MountType, Node, NodeId, Operation, Source};
+use crate::ignore::Ignore;
+
+/// Raised when the meaning of a key changes: older records are then never found.
+const GENERATION: &str = "1";
+
+impl Solver<'_> {
+    /// A node's key. Trees are made on the way only where their content counts.
+    pub(super) fn make_key(&self, id: NodeId) -> Result<Digest, Failure> {
+        let node = self.graph.node(id);
+        let mut key = Key::new(node);
+        match &node.operation {
+            Operation::Source(source) => match source {
+                Source::Image { id, .. } => key.word(id),
+                Source::Local { name, .. } => {
+                    // Who takes something from it asks for that content: the whole never counts.
+                    key.word(name);
+                    key.word(&format!("{:p}", std::ptr::from_ref(self)));
+                }
+                Source::Git { address, keep_git_dir } => key.word(&format!("{address} {keep_git_dir}")),
+                Source::Http { url, checksum, file_name } => {
+                    key.word(&format!("{url} {checksum:?} {file_name}"))
+                }
+            },
+            Operation::Merge | Operation::Difference => self.inputs(&node.inputs, &mut key)?,
+            Operation::Files(actions) => self.files_key(id, node, actions, &mut key)?,
+            Operation::Execute(execute) => self.execute_key(id, node, execute, &mut key)?,
+        }
+        Ok(key.finish())
+    }
+
+    fn inputs(&self, edges: &[Edge], key: &mut Key) -> Result<(), Failure> {
+        edges.iter().try_for_each(|edge| self.input(*edge, key))
+    }
+
+    fn input(&self, edge: Edge, key: &mut Key) -> Result<(), Failure> {
+        key.word(&format!("{} {}", self.key(edge.node)?, edge.output));
+        Ok(())
+    }
+
+    fn files_key(
+        &self,
+        id: NodeId,
+        node: &Node,
+        actions: &[FileAction],
+        key: &mut Key,
+    ) -> Result<(), Failure> {
+        self.input(node.inputs[0], key)?;
+        for action in actions {
+            key.word(&format!("{action:?}"));
+            if let FileAction::Copy(copy) = action {
+                let content = self.copied(id, node.inputs[copy.input], copy)?;
+                key.word(&content.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn execute_key(&self, id: NodeId, node: &Node, execute: &Execute, key: &mut Key) -> Result<(), Failure> {
+        let Execute {
+            arguments,
+            environment,
+            directory,
+            user,
+            network,
+            security,
+            hostname,
+            hosts,
+            secret_environment,
+            ..
+        } = execute;
+        key.word(&format!("{arguments:?} {environment:?} {directory:?} {user:?}"));
+        key.word(&format!("{network:?} {security:?} {hostname:?} {hosts:?} {secret_environment:?}"));
+        for mount in &execute.mounts {
+            key.word(&format!(
+                "{:?} {:?} {} {:?}",
+                mount.kind, mount.destination, mount.read_only, mount.output
+            ));
+            let Some(input) = mount.input else { continue };
+            let edge = node.inputs[input];
+            if mount.output.is_some() || matches!(mount.kind, MountType::Cache { .. }) {
+                self.input(edge, key)?;
+            } else {
+                let path = if mount.selector.is_empty() { "/" } else { &mount.selector };
+                let content = self.content(id, edge, Selection { path, exclude: None })?;
+                key.word(&content.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn copied(&self, id: NodeId, edge: Edge, copy: &CopyFiles) -> Result<Digest, Failure> {
+        let ignore = Ignore::new(copy.exclude.iter().map(String::as_str))
+            .map_err(|error| self.failure(id, error.to_string()))?;
+        let exclude = |path: &Path| ignore.excludes(&path.to_string_lossy());
+        let exclude: Option<&dyn Fn(&Path) -> bool> = if ignore.is_empty() { None } else { Some(&exclude) };
+        self.content(id, edge, Selection { path: &copy.source, exclude })
+    }
+
+    /// The content that `selection` names in a tree.
+    fn content(&self, id: NodeId, edge: Edge, selection: Selection<'_>) -> Result<Digest, Failure> {
+        let tree = self.tree(edge)?;
+        let known: &FileDigests = self.cache.file_digests();
+        let digest = self.root(&tree).and_then(|root| checksum::of(&root, selection, known));
+        digest.map_err(|error| {
+            self.failure(id, format!("failed to compute cache key: failed to calculate checksum: {error}"))
+        })
+    }
+
+    /// A tree, to read from.
+    pub(super) fn root(&self, tree: &Tree) -> Result<Root, String> {
+        match tree {
+            Tree::Directory(path) => Root::open(path).map_err(|error| error.to_string()),
+            Tree::Chain(chain) => {
+                let recipe = self.store.chain_view(chain).map_err(|error| error.to_string())?;
+                Ok(Root::from_fd(recipe.mount().map_err(|error| error.to_string())?.into_fd()))
+            }
+        }
+    }
+}
+
+/// A key being made.
+struct Key(Hasher);
+
+impl Key {
+    fn new(node: &Node) -> Self {
+        let mut key = Self(Hasher::new());
+        key.word(GENERATION);
+        key.word(match &node.operation {
+            Operation::Source(_) => "source",
+            Operation::Execute(_) => "execute",
+            Operation::Files(_) => "files",
+            Operation::Merge => "merge",
+            Operation::Difference => "difference",
+        });
+        key.word(&format!("{:?}", node.platform));
+        key
+    }
+
+    /// A word with its length before it, so that two never read as one.
+    fn word(&mut self, word: &str) {
+        self.0.update(&(word.len() as u64).to_le_bytes());
+        self.0.update(word.as_bytes());
+    }
+
+    fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}
