@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct Upload {
     closed: AtomicBool,
     /// Told to a request that holds the upload when another wants it.
     taken_over: Notify,
+    /// How many requests wait for it.
+    waiting: AtomicUsize,
     state: Arc<tokio::sync::Mutex<Running>>,
 }
 
@@ -95,6 +97,7 @@ impl Uploads {
             written: AtomicU64::new(written),
             closed: AtomicBool::new(false),
             taken_over: Notify::new(),
+            waiting: AtomicUsize::new(0),
             state: Arc::new(tokio::sync::Mutex::new(running)),
         }
     }
@@ -186,7 +189,11 @@ impl Upload {
 
     /// Ends when another request wants this upload.
     pub(crate) async fn wanted_elsewhere(&self) {
-        self.taken_over.notified().await;
+        // Made before the look, so that who comes between the two is heard.
+        let told = self.taken_over.notified();
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            told.await;
+        }
     }
 
     /// Takes the upload, from whoever has it.
@@ -194,9 +201,27 @@ impl Upload {
         if let Ok(running) = self.state.clone().try_lock_owned() {
             return Held { upload: self, running };
         }
+        let waiting = Waiting::on(&self);
         self.taken_over.notify_waiters();
         let running = self.state.clone().lock_owned().await;
+        drop(waiting);
         Held { upload: self, running }
+    }
+}
+
+/// A request that waits for an upload, counted until it has it or is gone.
+struct Waiting(Arc<Upload>);
+
+impl Waiting {
+    fn on(upload: &Arc<Upload>) -> Self {
+        upload.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(upload.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
