@@ -41,7 +41,7 @@ impl Plane {
         let mut attached = self.make_link(endpoint, known, mac, target.namespace, &mut inside)?;
         let set_up = self
             .configure(endpoint, known, &attached, target.namespace, &mut inside)
-            .and_then(|()| self.publish(&mut attached, &endpoint.ports));
+            .and_then(|()| self.open_ports(&mut attached, known, &endpoint.ports));
         match set_up {
             Ok(()) => Ok(attached),
             Err(error) => {

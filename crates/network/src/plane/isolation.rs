@@ -18,11 +18,13 @@ use crate::types::Network;
 
 /// Whether the ports of a network must be isolated, as the host is now.
 fn wanted(network: &Network) -> bool {
-    let Some(bridge) = network.bridge() else { return false };
+    if network.bridge().is_none_or(|bridge| bridge.icc) {
+        return false;
+    }
     let passes = |v6, file| !has_family(network, v6) || sysctl::is_on(file);
     let table_decides =
         passes(false, "bridge/bridge-nf-call-iptables") && passes(true, "bridge/bridge-nf-call-ip6tables");
-    !bridge.icc && !table_decides
+    !table_decides
 }
 
 impl Plane {
