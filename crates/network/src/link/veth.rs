@@ -28,10 +28,12 @@ pub(crate) struct Pair<'a> {
     pub(crate) port: PortOptions,
 }
 
-/// Makes a pair whose far end is born in the namespace (down), and sets the host's end up on its bridge.
+/// Makes a pair whose far end is born in the namespace, down, and whose host's end is up on its bridge. Until
+/// the far end is set up there is no carrier, so that the kernel gives the host's end no address before it is
+/// told to give none.
 pub(crate) fn create_pair(batch: &mut Batch, pair: &Pair<'_>) {
-    let name = pair.name;
-    batch.message(NEWLINK, flags::CREATE | flags::EXCL, &header(0, None), format!("create interface {name}"));
+    let (name, up) = (pair.name, header(0, Some(true)));
+    batch.message(NEWLINK, flags::CREATE | flags::EXCL, &up, format!("create interface {name}"));
     batch.text(attribute::IFNAME, name);
     batch.native(attribute::MTU, pair.mtu);
     batch.native(attribute::MASTER, pair.master);
@@ -50,8 +52,6 @@ pub(crate) fn create_pair(batch: &mut Batch, pair: &Pair<'_>) {
     if pair.v6 {
         no_link_local(batch);
     }
-    batch.message(SETLINK, 0, &header(0, Some(true)), format!("set interface {name} up"));
-    batch.text(attribute::IFNAME, name);
 }
 
 /// Makes a pair that leads nowhere: a parent for interfaces that shall see only each other. Unlike a bridge
