@@ -15,6 +15,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use wharf_sys::pidfd::PidFd;
 use wharf_sys::pipe::Pipe;
 use wharf_sys::socket::{self, Kind};
+use wharf_sys::time::Instant;
 
 use super::error::HelperError;
 use super::holder::holder_of;
@@ -30,8 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// Descriptors for a new process are kept above the numbers that it gets them at.
 const ABOVE: i32 = 64;
-/// The watcher does next to nothing.
-const WATCHER_STACK: usize = 64 * 1024;
+/// The watcher's calls are few and shallow.
+const WATCHER_STACK: usize = 256 * 1024;
+/// A helper that ended before this has a fault that the next one may have, too: not at once then.
+const SOON: Duration = Duration::from_secs(1);
+/// How long is waited between attempts to start one, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 type Result<T> = std::result::Result<T, HelperError>;
 
@@ -460,11 +465,10 @@ impl Helper {
         let socket = connection.socket.try_clone().map_err(failed)?;
         let inner = Arc::downgrade(&self.0);
         let watch = move || {
+            let since = Instant::now();
             let mut fds = [PollFd::new(&socket, PollFlags::empty())];
             while matches!(poll(&mut fds, None), Err(Errno::INTR)) {}
-            if let Some(inner) = Weak::upgrade(&inner) {
-                Self(inner).lost(generation);
-            }
+            replace(&inner, generation, Instant::now().since(since) < SOON);
             if let Some(child) = child {
                 // It lives on when only the connection was given up; whoever adopts it then reaps it.
                 let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -480,16 +484,35 @@ impl Helper {
         Ok(())
     }
 
-    /// The connection of that generation has ended.
-    fn lost(&self, generation: u64) {
+    /// The connection of that generation has ended: makes the next one. True when there is nothing left to do.
+    fn renew(&self, generation: u64) -> bool {
         let mut state = self.lock();
-        if state.generation != generation || state.connection.is_none() {
-            return;
+        if state.generation != generation {
+            return true;
         }
         state.lose();
-        if let Err(error) = self.connected(&mut state) {
-            tracing::error!("the net helper ended and cannot be started again: {error}");
+        match self.connected(&mut state) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!("the net helper ended and cannot be started again: {error}");
+                false
+            }
         }
+    }
+}
+
+/// Starts the next helper, again and again if need be, as long as anybody has a handle.
+fn replace(handle: &Weak<Inner>, generation: u64, ended_soon: bool) {
+    let (mut pause, longest) = PAUSES;
+    if ended_soon {
+        std::thread::sleep(pause);
+    }
+    while let Some(inner) = Weak::upgrade(handle) {
+        if Helper(inner).renew(generation) {
+            return;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use wharf_network::helper::{Helper, Protocol, Relay};
 use wharf_sys::netlink::Socket;
+use wharf_sys::socket::Kind;
 
 use crate::Test;
 use crate::host::{Container, Instance, eventually};
@@ -140,15 +141,21 @@ fn root_only() {
     let socket = instance.root.join("net/socket");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    // Even where the file system lets it pass.
+    // Even where the file system lets others pass, they are not listened to.
     std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-    let pid = wharf_sys::process::fork_child(|| {
-        let connection = wharf_sys::socket::connect(&socket, wharf_sys::socket::Kind::Messages).unwrap();
-        drop(connection);
-        0
-    });
-    assert_eq!(wharf_sys::process::wait(pid.unwrap()).unwrap(), 0);
-    assert!(instance.helper.stats().is_ok());
+    let as_user = |uid| {
+        let pid = wharf_sys::process::fork_child(|| {
+            std::env::set_current_dir(instance.root.join("net")).unwrap();
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+            let connection = wharf_sys::socket::connect("socket".as_ref(), Kind::Messages).unwrap();
+            let hello = br#"{"request":"hello","version":1}"#;
+            let sent = wharf_sys::socket::send_message(&connection, hello, &[]);
+            let answer = wharf_sys::socket::wait_message(&connection, &mut [0; 1024]);
+            i32::from(sent.is_ok() && answer.is_ok_and(|(length, _)| length > 0))
+        });
+        wharf_sys::process::wait(pid.unwrap()).unwrap()
+    };
+    assert_eq!((as_user(0), as_user(65534)), (1, 0));
 }
 
 fn many_namespaces_leave_nothing() {
