@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use wharf_engine::Engine;
+use wharf_engine::system::System;
 
 use crate::config::Settings;
 use crate::listen::{self, Listener, notify};
@@ -36,6 +37,7 @@ pub(crate) fn run(settings: Settings, arguments: &[String]) -> Result<(), String
     make_root(&settings.engine.data_root, 0o710)?;
     make_root(&settings.engine.exec_root, 0o711)?;
     let _pid_file = PidFile::take(&settings.pid_file)?;
+    System::before_threads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)

@@ -294,8 +294,12 @@ impl Daemon {
             let mut held = census::stray_files(&self.path("data"), &self.path("run"), &none, &none);
             for (kind, count) in census::descriptors(self.pid()) {
                 // What comes with the first container and stays: the one inotify instance of all followers of logs, the
-                // connection to the process that forks supervisors.
-                let shared = usize::from(kind == "anon_inode" || kind == "socket");
+                // connection to the process that forks supervisors and its pidfd.
+                let shared = match kind.as_str() {
+                    "anon_inode" => 2,
+                    "socket" => 1,
+                    _ => 0,
+                };
                 let shared = shared + self.of_networks(&kind);
                 let before = self.descriptors.get(&kind).copied().unwrap_or(0) + shared;
                 if count > before {

@@ -37,7 +37,7 @@ impl Containers {
         let work = move || {
             let id = &view.record.id;
             let job =
-                Job::Changes { tree: containers.store.recipe(id)?, base: containers.store.base_recipe(id)? };
+                Job::Changes { tree: containers.recipe_of(id)?, base: containers.store.base_recipe(id)? };
             match Running::start(&containers, &job, &asked, "/")?.answer()? {
                 Answer::Changes(changes) => Ok(without_mount_points(changes)),
                 other => Err(Error::internal(format!("read answer of job: unexpected {other:?}"))),

@@ -124,7 +124,7 @@ impl Containers {
         let record = &view.record;
         let base = match view.state().process() {
             Some(running) => Base::Process(running.pid),
-            None => Base::Recipe(self.mapped(record, self.store.recipe(&record.id)?)),
+            None => Base::Recipe(self.mapped(record, self.recipe_of(&record.id)?)),
         };
         let place = launch::make_bundle(self, &record.id)?;
         let files = ["resolv.conf", "hostname", "hosts"].map(|name| Volume {
@@ -161,7 +161,7 @@ impl Containers {
                 Root::open(format!("/proc/{}/root", running.pid)).map_err(|error| failed(&error))
             }
             None => {
-                let mount = self.store.recipe(&view.record.id)?.mount().map_err(|error| failed(&error))?;
+                let mount = self.recipe_of(&view.record.id)?.mount().map_err(|error| failed(&error))?;
                 Ok(Root::from_fd(mount.into_fd()))
             }
         }

@@ -8,7 +8,10 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use wharf_sys::mount::Recipe;
+
 use super::Containers;
+use crate::error::Result;
 use crate::pools::Class;
 
 /// How long a root is kept at most.
@@ -34,6 +37,12 @@ impl Roots {
 }
 
 impl Containers {
+    /// How a container's root is mounted by others than its supervisor. Sleeps where it has just ended.
+    pub(super) fn recipe_of(&self, id: &str) -> Result<Recipe> {
+        drop(self.roots.of(id));
+        Ok(self.store.recipe(id)?)
+    }
+
     /// Lets go of a container's root, a little later.
     pub(super) fn release_root(self: &Arc<Self>, id: &str, root: OwnedFd) {
         let waiting = {
