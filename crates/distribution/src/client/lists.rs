@@ -150,7 +150,8 @@ fn check_kind(what: &str, kind: &str) -> Result<(), Error> {
 /// The path below `/v2/` of the next page, which must be on the same server.
 fn following(page: &Url, next: &str, root: &Url) -> Option<String> {
     let url = page.join(next).ok()?;
-    if url.origin.host != root.origin.host || url.origin.port != root.origin.port {
+    // A registry behind something that speaks TLS for it names another scheme and port; they are not gone by.
+    if url.origin.host != root.origin.host {
         return None;
     }
     url.path.strip_prefix(&root.path).map(str::to_owned)
@@ -171,7 +172,10 @@ mod tests {
         );
         assert_eq!(following(&page, "?last=y", &root).as_deref(), Some("a/tags/list?last=y"));
         assert_eq!(following(&page, "https://other/v2/a/tags/list", &root), None);
-        assert_eq!(following(&page, "https://h:5001/v2/a/tags/list", &root), None);
+        assert_eq!(
+            following(&page, "http://h/v2/a/tags/list?last=z", &root).as_deref(),
+            Some("a/tags/list?last=z")
+        );
         assert_eq!(following(&page, "/admin", &root), None);
     }
 }
