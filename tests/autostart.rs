@@ -10,7 +10,7 @@ for number in 1 2 3 4; do
 done
 wait
 for attempt in $(seq 100); do
-  count=$(pgrep -fc "wharf daemon"); [ "$count" = 1 ] && break; sleep 0.1
+  count=$(pgrep -fc "^wharf daemon"); [ "$count" = 1 ] && break; sleep 0.1
 done
 echo "daemons $count"
 "$0" ps -q && echo "answers"

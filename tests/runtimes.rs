@@ -87,7 +87,8 @@ fn failures_are_told_in_the_runtimes_words() {
          failed: unable to start container process: exec: \"nosuch\": executable file not found in $PATH",
     );
     let missing = d.docker(&["run", "--rm", "--network", "none", "--runtime", "crun", "busybox", "nosuch"]);
-    missing.fails(127, "OCI runtime create failed");
+    // The client goes by runc's words, so to it this is not a missing program.
+    missing.fails(125, "OCI runtime create failed: executable file `nosuch` not found");
     let refused =
         d.docker(&["run", "--rm", "--network", "none", "--runtime", "old-runc", "busybox", "/etc/passwd"]);
     refused.fails(126, "permission denied");
