@@ -6,6 +6,7 @@ pub mod client;
 pub mod daemon;
 pub mod http;
 pub mod image;
+pub mod powercut;
 pub mod registry;
 
 pub use client::Run;

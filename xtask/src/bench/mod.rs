@@ -10,6 +10,7 @@ mod logs;
 mod opening;
 mod registry;
 mod runtime;
+mod transfers;
 mod weight;
 
 use std::path::PathBuf;
@@ -31,12 +32,18 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement
     #[arg(short = 'n', long, default_value_t = 20)]
     rounds: u32,
-    /// Names of benches to run: cycle exec parallel list logs cpu idle runtime opening images (default: the first five)
+    /// Names of benches to run: cycle exec parallel list logs cpu idle runtime opening images pull push (default: the first five)
     #[arg(short, long, value_delimiter = ',')]
     benches: Vec<String>,
     /// A docker-archive for the image benches
     #[arg(long)]
     big: Option<PathBuf>,
+    /// What the pull and push benches pull: NAME:TAG in a local registry
+    #[arg(long)]
+    image: Option<String>,
+    /// The host of an empty registry, for the push bench
+    #[arg(long)]
+    to: Option<String>,
     /// Containers of the idle bench
     #[arg(long, default_value_t = 100)]
     idle: u32,
@@ -148,11 +155,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
                 &engines,
                 arguments.big.as_deref().context("the image benches want --big FILE")?,
             )?,
+            "pull" => transfers::pull(&engines, image(arguments)?, arguments.rounds)?,
+            "push" => {
+                let to = arguments.to.as_deref().context("the push bench wants --to HOST:PORT")?;
+                transfers::push(&engines, image(arguments)?, to)?
+            }
             other => bail!("there is no bench named {other}"),
         });
     }
     let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
     Ok(table_of(&names, &rows))
+}
+
+fn image(arguments: &Arguments) -> Result<&str> {
+    arguments.image.as_deref().context("the pull and push benches want --image NAME:TAG")
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -74,7 +74,7 @@ pub(super) fn idle(engines: &[Engine], count: u32, rounds: u32) -> Result<Vec<Ro
 }
 
 /// User and system time of a process and of the children it waited for, in ticks.
-fn ticks(pid: i32) -> Result<f64> {
+pub(super) fn ticks(pid: i32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name before the last parenthesis may hold anything; utime is the 14th field of all.
     let (_, fields) = text.rsplit_once(')').context("read /proc/PID/stat")?;

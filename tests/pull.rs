@@ -1,0 +1,382 @@
+//! Pulling: from good registries and bad ones, with the stock client, and what is left when it fails.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wharf_testkit::client::{eventually, patience};
+use wharf_testkit::image::{self, Entry};
+use wharf_testkit::registry::{Fault, Faulty, Registry, digest};
+use wharf_testkit::{Daemon, daemon};
+
+const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A layer with one file of so many bytes that no compressor makes smaller.
+fn noise(name: &str, size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ name.bytes().map(u64::from).sum::<u64>();
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    })
+    .take(size)
+    .collect();
+    image::layer(&[Entry::Dir("data", 0o755), Entry::File(&format!("data/{name}"), 0o644, &bytes)]).unwrap()
+}
+
+fn start() -> (Registry, Daemon) {
+    (Registry::start(), Daemon::start_empty(env!("CARGO_BIN_EXE_wharf"), &[]))
+}
+
+/// Names of the files in a folder of the daemon's data root.
+fn files(d: &Daemon, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(d.path("data").join(folder)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Nothing came in, and nothing is on its way.
+fn assert_empty(d: &Daemon) {
+    let look = || {
+        ["blobs/sha256", "partial", "ingest", "snapshots/layers", "trash"]
+            .iter()
+            .flat_map(|folder| files(d, folder).into_iter().map(move |name| format!("{folder}/{name}")))
+            .collect::<Vec<String>>()
+    };
+    eventually(Duration::from_secs(10), || look().is_empty().then_some(()));
+    assert_eq!(look(), Vec::<String>::new());
+}
+
+fn busybox(d: &Daemon, registry: &str) -> String {
+    let name = format!("{registry}/library/busybox:one");
+    d.docker(&["load", "-q", "-i", &image::busybox().to_string_lossy()]).ok();
+    d.docker(&["tag", "busybox:latest", &name]).ok();
+    d.docker(&["push", "-q", &name]).ok();
+    d.docker(&["rmi", "-f", "busybox:latest", &name]).ok();
+    name
+}
+
+#[test]
+fn an_image_is_pulled_and_runs() {
+    let (registry, d) = start();
+    let name = busybox(&d, &registry.host());
+    let said = d.docker(&["pull", &name]).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], "one: Pulling from library/busybox");
+    let short = lines[1].split(':').next().unwrap();
+    assert_eq!(lines[1], format!("{short}: Pulling fs layer"));
+    let rest: Vec<String> = ["Verifying Checksum", "Download complete", "Pull complete"]
+        .iter()
+        .map(|word| format!("{short}: {word}"))
+        .collect();
+    assert_eq!(lines[2..5], rest);
+    assert!(lines[5].starts_with("Digest: sha256:"));
+    assert_eq!(lines[6], format!("Status: Downloaded newer image for {name}"));
+    assert_eq!(d.docker(&["run", "--rm", "--network", "none", &name, "echo", "hi"]).ok(), "hi");
+    let again = d.docker(&["pull", &name]).ok();
+    assert!(again.contains(&format!("Status: Image is up to date for {name}")), "{again}");
+    assert_eq!(d.docker(&["pull", "-q", &name]).ok(), name);
+    let document = d.get(&format!("/images/{name}/json")).unwrap().json();
+    let digest = lines[5].trim_start_matches("Digest: ");
+    assert_eq!(document["RepoDigests"], json!([format!("{}/library/busybox@{digest}", registry.host())]));
+    let by_digest = format!("{}/library/busybox@{digest}", registry.host());
+    let said = d.docker(&["pull", &by_digest]).ok();
+    assert!(said.contains("Image is up to date"), "{said}");
+    assert_eq!(d.docker(&["run", "--rm", "--network", "none", &by_digest, "echo", "there"]).ok(), "there");
+}
+
+#[test]
+fn layers_of_every_compression() {
+    let (registry, d) = start();
+    let tar = noise("x", 50_000);
+    let pack = |kind| {
+        let mut packed = Vec::new();
+        let mut writer = wharf_layer::compressor(kind, &mut packed).unwrap();
+        std::io::Write::write_all(&mut writer, &tar).unwrap();
+        writer.finish().unwrap();
+        packed
+    };
+    let (gzip, zstd) = (pack(wharf_layer::Compression::Gzip), pack(wharf_layer::Compression::Zstd));
+    for (tag, kind, layer) in [("plain", PLAIN, &tar), ("gzip", GZIP, &gzip), ("zstd", ZSTD, &zstd)] {
+        registry.put_image("app", tag, kind, &[layer], &[&tar]);
+        let name = format!("{}/app:{tag}", registry.host());
+        d.docker(&["pull", "-q", &name]).ok();
+        let saved = d.get(&format!("/images/{name}/get")).unwrap().body;
+        assert!(find(&saved, &layer[..64]), "{tag}: the very bytes come out again");
+    }
+    let all = format!("{}/app", registry.host());
+    let said = d.docker(&["pull", "-a", &all]).ok();
+    assert!(said.contains(&format!("Status: Image is up to date for {all}")), "{said}");
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn an_index_is_kept_as_received_and_the_platform_chosen() {
+    let (registry, d) = start();
+    let (ours, theirs) = (noise("ours", 1000), noise("theirs", 1000));
+    let put = |tag: &str, layer: &Vec<u8>, architecture: &str| {
+        let config = json!({ "architecture": architecture, "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [digest(layer)] } });
+        let config = config.to_string().into_bytes();
+        let manifest = json!({ "schemaVersion": 2, "mediaType": OCI,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": registry.put_blob("multi", &config), "size": config.len() },
+            "layers": [{ "mediaType": PLAIN, "digest": registry.put_blob("multi", layer), "size": layer.len() }] });
+        let size = manifest.to_string().len();
+        (registry.put_manifest("multi", tag, &manifest), size, digest(&config))
+    };
+    let host = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let (first, first_size, first_id) = put("a", &ours, host);
+    let (second, second_size, second_id) = put("b", &theirs, "s390x");
+    let entry = |digest: &str, size: usize, architecture: &str| {
+        json!({ "mediaType": OCI, "digest": digest, "size": size,
+            "platform": { "architecture": architecture, "os": "linux" } })
+    };
+    let mut attestation = entry(&first, first_size, "unknown");
+    attestation["annotations"] = json!({ "vnd.docker.reference.type": "attestation-manifest" });
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        attestation, entry(&second, second_size, "s390x"), entry(&first, first_size, host) ] });
+    let top = registry.put_manifest("multi", "latest", &index);
+    let name = format!("{}/multi", registry.host());
+    let said = d.docker(&["pull", &name]).ok();
+    assert!(said.contains(&format!("Digest: {top}")), "{said}");
+    let document = d.get(&format!("/images/{name}/json")).unwrap().json();
+    assert_eq!(document["Id"], first_id);
+    assert_eq!(document["RepoDigests"], json!([format!("{name}@{top}")]));
+    d.docker(&["pull", "-q", "--platform", "linux/s390x", &name]).ok();
+    assert_eq!(d.get(&format!("/images/{name}/json")).unwrap().json()["Id"], second_id);
+    d.docker(&["pull", "--platform", "linux/ppc64le", &name])
+        .fails(1, "no matching manifest for linux/ppc64le in the manifest list entries");
+    d.docker(&["pull", "-q", &name]).ok();
+    assert_eq!(d.docker(&["images", "-q"]).ok().lines().count(), 2);
+    // With both platforms here, what goes out is the index that came in.
+    let copy = format!("{}/copy:x", registry.host());
+    d.docker(&["tag", &name, &copy]).ok();
+    let said = d.docker(&["push", &copy]).ok();
+    assert!(said.contains(&format!("x: digest: {top}")), "{said}");
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_and_leaves_nothing() {
+    let (registry, d) = start();
+    let tar = noise("x", 200_000);
+    let bad = noise("y", 200_000);
+    let host = registry.host();
+    registry.put_image("bad", "diffid", PLAIN, &[&tar], &[&bad]);
+    registry.put_image(
+        "bad",
+        "foreign",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        &[&tar],
+        &[&tar],
+    );
+    registry.put_image("bad", "junk", GZIP, &[b"this is no archive"], &[&tar]);
+    let escape = image::layer(&[Entry::File("fine", 0o644, b"x")]).unwrap();
+    let mut hostile = escape.clone();
+    hostile[..10].copy_from_slice(b"../../evil");
+    registry.put_image("bad", "path", PLAIN, &[&hostile], &[&hostile]);
+    registry.put_image("bad", "count", PLAIN, &[&tar], &[&tar, &bad]);
+    for (tag, text) in [
+        ("diffid", "layers from manifest don't match image configuration"),
+        ("foreign", "is a foreign layer"),
+        ("junk", ""),
+        ("path", ""),
+        ("count", "layers length mismatch"),
+        ("absent", "not found: manifest unknown"),
+    ] {
+        d.docker(&["pull", &format!("{host}/bad:{tag}")]).fails(1, text);
+        assert_empty(&d);
+    }
+    let faulty = Faulty::before(&registry);
+    registry.put_image("good", "latest", PLAIN, &[&tar], &[&tar]);
+    faulty.every("GET", format!("/blobs/{}", digest(&tar)), Fault::WrongByte(5000));
+    d.docker(&["pull", &format!("{}/good", faulty.host())])
+        .fails(1, &format!("filesystem layer verification failed for digest {}", digest(&tar)));
+    assert_empty(&d);
+    let schema1 =
+        json!({ "schemaVersion": 1, "name": "old", "tag": "latest", "fsLayers": [], "history": [] });
+    let kind = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    faulty.every("GET", "/manifests/", Fault::document(kind, schema1.to_string()));
+    faulty.every("HEAD", "/manifests/", Fault::document(kind, schema1.to_string()));
+    d.docker(&["pull", &format!("{}/old", faulty.host())]).fails(1, "schema 1");
+    assert_empty(&d);
+}
+
+#[test]
+fn downloads_that_break_off_go_on_where_they_were() {
+    let (registry, d) = start();
+    let tar = noise("x", 3_000_000);
+    registry.put_image("app", "latest", PLAIN, &[&tar], &[&tar]);
+    let faulty = Faulty::before(&registry);
+    let blob = format!("/blobs/{}", digest(&tar));
+    faulty.first(2, "GET", blob.clone(), Fault::CutAfter(1_000_000));
+    d.docker(&["pull", "-q", &format!("{}/app", faulty.host())]).ok();
+    let seen = faulty.seen();
+    let ranges: Vec<_> =
+        seen.iter().filter(|seen| seen.target.contains(&blob)).map(|s| s.header("range")).collect();
+    assert_eq!(ranges.len(), 3, "{ranges:?}");
+    assert!(ranges[0].is_none() && ranges[1].is_some() && ranges[2].is_some(), "{ranges:?}");
+}
+
+#[test]
+fn a_cut_pull_goes_on_after_a_restart() {
+    let registry = Registry::start();
+    let mut d = Daemon::start_empty(env!("CARGO_BIN_EXE_wharf"), &["--max-download-attempts", "1"]);
+    let (tar, small) = (noise("x", 3_000_000), noise("y", 1000));
+    registry.put_image("app", "latest", PLAIN, &[&small, &tar], &[&small, &tar]);
+    let faulty = Faulty::before(&registry);
+    let blob = format!("/blobs/{}", digest(&tar));
+    faulty.every("GET", blob.clone(), Fault::CutAfter(2_000_000));
+    let name = format!("{}/app", faulty.host());
+    let failed = d.docker(&["pull", &name]);
+    assert_eq!(failed.code, 1);
+    assert_eq!(files(&d, "partial").len(), 1, "{}", failed.stderr);
+    d.kill();
+    d.launch();
+    assert_eq!(files(&d, "partial").len(), 1);
+    faulty.behave();
+    d.docker(&["pull", "-q", &name]).ok();
+    let seen = faulty.seen();
+    let last = seen.iter().filter(|seen| seen.target.contains(&blob)).next_back().unwrap();
+    let from: u64 = last
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok())
+        .expect("the second attempt asks for the rest");
+    assert!(from > 1_000_000, "{from}");
+    assert_eq!(faulty.count("GET", &format!("/blobs/{}", digest(&small))), 1, "what had come was kept");
+    assert!(files(&d, "partial").is_empty());
+}
+
+#[test]
+fn pulls_of_the_same_share_one_download_and_the_last_one_to_leave_ends_it() {
+    let (registry, d) = start();
+    let tar = noise("x", 2_000_000);
+    registry.put_image("app", "latest", PLAIN, &[&tar], &[&tar]);
+    let faulty = Faulty::before(&registry);
+    let blob = format!("/blobs/{}", digest(&tar));
+    faulty.every("GET", blob.clone(), Fault::Slow { bytes: 100_000, pause: Duration::from_millis(100) });
+    let name = format!("{}/app", faulty.host());
+    let pull = || {
+        let mut command = d.command("docker");
+        command.args(["pull", &name]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let (first, second, mut third) = (pull(), pull(), pull());
+    eventually(Duration::from_secs(10), || (faulty.count("GET", &blob) > 0).then_some(())).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    third.kill().unwrap();
+    third.wait().unwrap();
+    for child in [first, second] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("Pull complete"), "{said}");
+    }
+    assert_eq!(faulty.count("GET", &blob), 1);
+    d.docker(&["rmi", &name]).ok();
+    let mut alone = pull();
+    eventually(Duration::from_secs(10), || (faulty.count("GET", &blob) > 1).then_some(())).unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    alone.kill().unwrap();
+    alone.wait().unwrap();
+    // What had come stays, and stays as it is: nobody fetches on.
+    let size = || {
+        let name = files(&d, "partial").pop()?;
+        Some(std::fs::metadata(d.path("data/partial").join(name)).ok()?.len())
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    let left = eventually(Duration::from_secs(5), size).expect("a partial blob");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(size(), Some(left));
+    assert!(left < tar.len() as u64);
+    d.docker(&["image", "prune", "-f"]).ok();
+    assert_empty(&d);
+}
+
+#[test]
+fn what_is_here_is_not_fetched_again_and_costs_one_request() {
+    let (registry, d) = start();
+    let (base, one, two) = (noise("base", 100_000), noise("one", 1000), noise("two", 1000));
+    registry.put_image("app", "one", PLAIN, &[&base, &one], &[&base, &one]);
+    registry.put_image("app", "two", PLAIN, &[&base, &two], &[&base, &two]);
+    let faulty = Faulty::before(&registry);
+    let name = |tag: &str| format!("{}/app:{tag}", faulty.host());
+    d.docker(&["pull", "-q", &name("one")]).ok();
+    let said = d.docker(&["pull", &name("two")]).ok();
+    assert!(said.contains(&format!("{}: Already exists", &digest(&base)[7..19])), "{said}");
+    assert_eq!(faulty.count("GET", &digest(&base)), 1);
+    let before = faulty.seen().len();
+    let begun = Instant::now();
+    let target = format!("/images/create?fromImage={}/app&tag=one", faulty.host());
+    let reply = d.post(&target, &Value::Null);
+    assert!(begun.elapsed() < patience(Duration::from_secs(2)));
+    assert!(reply.text().contains("Image is up to date"), "{}", reply.text());
+    assert_eq!(faulty.seen().len(), before + 1, "{:?}", &faulty.seen()[before..]);
+}
+
+#[test]
+fn reclaim_beside_a_running_pull_takes_nothing_of_it() {
+    let (registry, d) = start();
+    let (small, tar) = (noise("small", 1000), noise("x", 1_500_000));
+    registry.put_image("app", "latest", PLAIN, &[&small, &tar], &[&small, &tar]);
+    let faulty = Faulty::before(&registry);
+    let slow = Fault::Slow { bytes: 100_000, pause: Duration::from_millis(50) };
+    faulty.every("GET", format!("/blobs/{}", digest(&tar)), slow);
+    let name = format!("{}/app", faulty.host());
+    let mut command = d.command("docker");
+    let mut pull =
+        command.args(["pull", &name]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while pull.try_wait().unwrap().is_none() {
+        d.docker(&["system", "prune", "-af"]).ok();
+    }
+    assert!(pull.wait().unwrap().success());
+    assert_eq!(d.docker(&["images", "-q"]).ok().lines().count(), 1);
+    let id = d.docker(&["create", &name, "x"]).ok();
+    let listed = d.docker(&["export", &id]);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+}
+
+#[test]
+fn events_name_the_reference() {
+    let (registry, d) = start();
+    let tar = noise("x", 1000);
+    registry.put_image("app", "v1", PLAIN, &[&tar], &[&tar]);
+    let name = format!("{}/app:v1", registry.host());
+    d.docker(&["pull", "-q", &name]).ok();
+    let seen = d
+        .docker(&[
+            "events",
+            "--since",
+            "1m",
+            "--until",
+            "0s",
+            "--filter",
+            "event=pull",
+            "--format",
+            "{{json .}}",
+        ])
+        .ok();
+    let event: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!((&event["id"], &event["Actor"]["ID"]), (&json!(name), &json!(name)));
+    assert_eq!(event["Actor"]["Attributes"]["name"], format!("{}/app", registry.host()));
+}
+
+#[test]
+fn the_vfs_driver_pulls_too() {
+    let registry = Registry::start();
+    let d = daemon!("--storage-driver", "vfs");
+    let (one, two) = (noise("one", 1000), noise("two", 1000));
+    registry.put_image("app", "latest", PLAIN, &[&one, &two], &[&one, &two]);
+    let name = format!("{}/app", registry.host());
+    d.docker(&["pull", "-q", &name]).ok();
+    let id = d.docker(&["create", &name, "x"]).ok();
+    let copied = d.path("two");
+    d.docker(&["cp", &format!("{id}:/data/two"), &copied.to_string_lossy()]).ok();
+    assert_eq!(Path::new(&copied).metadata().unwrap().len(), 1000);
+}
