@@ -51,6 +51,9 @@ impl Upstream {
     }
 }
 
+/// Who asks upstream about a tag right now.
+type Turns = HashMap<(Repository, Tag), Weak<tokio::sync::Mutex<()>>>;
+
 /// The upstream registry as the server uses it.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -59,7 +62,7 @@ pub(crate) struct Proxy {
     credentials: Credentials,
     ttl: Duration,
     flights: tokio::sync::Mutex<HashMap<(Repository, ContentDigest), Arc<Flight>>>,
-    asking: Mutex<HashMap<(Repository, Tag), Weak<tokio::sync::Mutex<()>>>>,
+    asking: Mutex<Turns>,
 }
 
 impl Proxy {

@@ -59,7 +59,8 @@ impl Storage {
         path: &Path,
     ) -> io::Result<()> {
         let blob = self.blob(digest);
-        if !blob.exists() {
+        let synced = !blob.exists();
+        if synced {
             // The last byte may have come long ago, and for a moment nothing will refer to the blob.
             file.set_modified(SystemTime::now())?;
             file.sync_data()?;
@@ -68,11 +69,16 @@ impl Storage {
         if found(refresh(&blob))?.is_some() {
             std::fs::remove_file(path)?;
         } else {
-            file.sync_data()?;
+            if !synced {
+                file.sync_data()?;
+            }
             // Two uploads of the same blob may both come here: the second rename replaces equal bytes.
-            durable::move_to(path, &blob)?;
+            std::fs::rename(path, &blob)?;
         }
-        durable::mark(&self.blob_link(name, digest))
+        durable::mark(&self.blob_link(name, digest))?;
+        // Last, and also for a blob that was there: whoever brought it may not have come this far. Most file systems have
+        // written both names with the first of the two syncs.
+        durable::sync_folder(&self.blob_folder(digest.algorithm()))
     }
 
     /// Takes a blob from a repository; whether it had it. The bytes go with the next garbage collection.
