@@ -209,7 +209,9 @@ fn connections_outlive_the_daemon() {
     d.docker(&["network", "connect", "bridge", "echo"]).ok();
     echo("connected");
     // The policy starts it again in the same place.
-    d.docker(&["exec", "web", "sh", "-c", "kill -9 -1"]);
+    let pid = i32::try_from(d.inspect("web")["State"]["Pid"].as_i64().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let restarted =
         |document: &serde_json::Value| document["RestartCount"] == 1 && document["State"]["Pid"] != 0;
     d.until("web", restarted);
@@ -403,7 +405,7 @@ fn lists_prunes_and_configurations() {
     assert_eq!(names("dangling=true"), "conf\nkept");
     assert_eq!(names("label=keep"), "kept");
     d.docker(&["network", "prune", "-f", "--filter", "label!=keep"]).ok();
-    assert_eq!(names("type=custom"), "kept\nreal", "what others depend on or use stays");
+    assert_eq!(names("type=custom"), "conf\nkept\nreal", "what others depend on or use stays");
 }
 
 #[test]

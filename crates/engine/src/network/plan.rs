@@ -32,6 +32,7 @@ impl Networks {
     /// Docker's, for networks that are not there and addresses that cannot be had.
     pub(crate) fn plan(&self, record: &Record) -> Result<Option<Arc<Sandbox>>> {
         let failed = |error: Error| error.context(FAILED);
+        self.decide(record).map_err(failed)?;
         let mut state = self.state();
         let wanted = state.of(record).map_err(failed)?;
         if wanted.is_empty() {
@@ -51,6 +52,17 @@ impl Networks {
         let sandbox = Arc::new(sandbox);
         state.sandboxes.insert(record.id.clone(), sandbox.clone());
         Ok(Some(sandbox))
+    }
+}
+
+impl Networks {
+    /// Lets the default network have its subnet before the first container joins it. Sleeps that once.
+    fn decide(&self, record: &Record) -> Result<()> {
+        let undecided = self.find("bridge").is_ok_and(|bridge| bridge.definition.subnets.is_empty());
+        if undecided && self.of(record)?.iter().any(|(network, _)| network.has_links()) {
+            self.kernel()?;
+        }
+        Ok(())
     }
 }
 
