@@ -20,7 +20,9 @@ enum Chore {
     /// Checks that no crate reaches one that DESIGN's arrows forbid, through any path.
     Dependencies,
     /// Measures daemons beside each other
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
+    /// Takes every figure of speed and weight in one run, and runs the long crash test
+    Full(bench::full::Full),
     /// Checks that a static binary contains none of the C library's name-service functions.
     Forbidden { binary: std::path::PathBuf },
 }
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Dependencies => dependencies::check(),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Full(full) => bench::full::run(&full),
         Chore::Forbidden { binary } => forbidden::check(&binary),
     };
     match result {

@@ -264,8 +264,8 @@ fn last_error(log: &Path) -> Option<String> {
         msg: String,
     }
     let text = fs::read_to_string(log).ok()?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    lines.filter(|line| line.level == "error").last().map(|line| line.msg.trim().to_owned())
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    lines.rfind(|line| line.level == "error").map(|line| line.msg.trim().to_owned())
 }
 
 /// Sorted as Docker sorts it: by the words of the message.

@@ -27,7 +27,7 @@ impl Connection {
     /// Sends a request and reads its answer whole; statuses from 400 are errors.
     pub(super) fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Answer> {
         let head = format!(
-            "{method} /v1.47{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} /v1.51{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.get_mut().write_all(head.as_bytes())?;
@@ -44,7 +44,7 @@ impl Connection {
         let mut file = std::fs::File::open(file)?;
         let length = file.metadata()?.len();
         let head = format!(
-            "POST /v1.47{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+            "POST /v1.51{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
         );
         self.stream.get_mut().write_all(head.as_bytes())?;
         std::io::copy(&mut file, self.stream.get_mut())?;
@@ -57,7 +57,7 @@ impl Connection {
     pub(super) fn drain(&mut self, path: &str) -> Result<u64> {
         self.stream
             .get_mut()
-            .write_all(format!("GET /v1.47{path} HTTP/1.1\r\nHost: d\r\n\r\n").as_bytes())?;
+            .write_all(format!("GET /v1.51{path} HTTP/1.1\r\nHost: d\r\n\r\n").as_bytes())?;
         let mut counter = Counter(0);
         let status = self.answer(&mut counter)?;
         if status >= 400 {

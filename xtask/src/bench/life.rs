@@ -67,15 +67,19 @@ pub(super) fn cycle(engines: &[Engine], rounds: u32) -> Result<Vec<Row>> {
 
 pub(super) fn exec(engines: &[Engine], rounds: u32) -> Result<Vec<Row>> {
     let mut row = Row::new("exec of true", "ms", engines.len());
-    for (index, engine) in engines.iter().enumerate() {
-        let mut connection = engine.connect()?;
-        let container = create(&mut connection, SLEEP)?;
+    let mut connections: Vec<Connection> = engines.iter().map(Engine::connect).collect::<Result<_>>()?;
+    let start = |connection: &mut Connection| {
+        let container = create(connection, SLEEP)?;
         connection.ask("POST", &format!("/containers/{container}/start"), "")?;
-        for _ in 0..rounds {
+        Ok(container)
+    };
+    let containers: Vec<String> = connections.iter_mut().map(start).collect::<Result<_>>()?;
+    for _ in 0..rounds {
+        for (index, engine) in engines.iter().enumerate() {
             let begun = Instant::now();
-            let made = connection.ask(
+            let made = connections[index].ask(
                 "POST",
-                &format!("/containers/{container}/exec"),
+                &format!("/containers/{}/exec", containers[index]),
                 r#"{"Cmd":["true"],"AttachStdout":true}"#,
             )?;
             let exec = id(&made)?;
@@ -83,6 +87,8 @@ pub(super) fn exec(engines: &[Engine], rounds: u32) -> Result<Vec<Row>> {
             attached(engine, &format!("/exec/{exec}/start"))?;
             row.samples[index].push(milliseconds(begun.elapsed()));
         }
+    }
+    for (connection, container) in connections.iter_mut().zip(&containers) {
         connection.ask("DELETE", &format!("/containers/{container}?force=1"), "")?;
     }
     Ok(vec![row])
@@ -94,7 +100,7 @@ fn attached(engine: &Engine, path: &str) -> Result<()> {
     let body = r#"{"Detach":false,"Tty":false}"#;
     write!(
         stream,
-        "POST /v1.47{path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1.51{path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     stream.read_to_end(&mut Vec::new())?;

@@ -4,6 +4,7 @@
 //! `busybox:latest`; the image benches want `--big FILE` (a docker-archive).
 
 mod connection;
+pub(crate) mod full;
 mod images;
 mod life;
 mod logs;
@@ -32,7 +33,7 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement
     #[arg(short = 'n', long, default_value_t = 20)]
     rounds: u32,
-    /// Names of benches to run: cycle exec parallel list logs cpu idle runtime opening images pull push (default: the first five)
+    /// Names of benches to run: cycle exec parallel list logs cpu idle log-weight runtime opening images pull push (default: the first five)
     #[arg(short, long, value_delimiter = ',')]
     benches: Vec<String>,
     /// A docker-archive for the image benches
@@ -59,6 +60,12 @@ pub(crate) struct Arguments {
     /// Where that daemon's roots are made
     #[arg(long, default_value = "/var/tmp")]
     roots: PathBuf,
+    /// An image with `logspam BYTES`, which writes lines as fast as it can, for the benches of logs
+    #[arg(long, default_value = "tools")]
+    logs_image: String,
+    /// A directory of the cgroup that the (only) daemon and its supervisors live in, for the CPU bench
+    #[arg(long)]
+    cpu_group: Option<PathBuf>,
 }
 
 /// Benches of what is no daemon.
@@ -88,8 +95,9 @@ impl Engine {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
             let mut words = line.split('\0');
-            line.contains(&*self.socket.to_string_lossy())
-                && words.next().is_some_and(|name| !name.ends_with("xtask"))
+            let name = words.next().and_then(|name| name.rsplit('/').next()).unwrap_or_default();
+            let plays_one = name == "dockerd" || words.next() == Some("daemon");
+            plays_one && line.contains(&*self.socket.to_string_lossy())
         };
         let pids = table.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(is_daemon)
@@ -139,9 +147,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
             "exec" => life::exec(&engines, arguments.rounds)?,
             "parallel" => life::parallel(&engines)?,
             "list" => life::list(&engines, arguments.rounds)?,
-            "logs" => logs::logs(&engines)?,
-            "cpu" => weight::cpu(&engines)?,
+            "logs" => logs::logs(&engines, &arguments.logs_image, arguments.rounds.min(5))?,
+            "cpu" => weight::cpu(&engines, arguments.cpu_group.as_deref())?,
             "idle" => weight::idle(&engines, arguments.idle, arguments.rounds)?,
+            "log-weight" => weight::log_weight(&engines, &arguments.logs_image)?,
             "runtime" => {
                 let bundle = arguments.bundle.as_deref().context("the runtime bench wants --bundle DIR")?;
                 runtime::runtime(&engines, &arguments.runtime, bundle, arguments.rounds)?

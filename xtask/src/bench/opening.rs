@@ -47,7 +47,8 @@ pub(super) fn opening(program: &Path, directory: &Path, rounds: u32) -> Result<V
     Ok(vec![row])
 }
 
-fn first_answer(socket: &Path, begun: Instant) -> Result<()> {
+/// Waits until a daemon answers at `socket`.
+pub(super) fn first_answer(socket: &Path, begun: Instant) -> Result<()> {
     while begun.elapsed() < Duration::from_secs(10) {
         if let Ok(mut stream) = UnixStream::connect(socket) {
             stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")?;
