@@ -138,10 +138,16 @@ pub fn tables(instance: &str) -> Vec<String> {
     text.lines().filter(|line| line.contains(instance)).map(str::to_owned).collect()
 }
 
-/// The interfaces of containers of an instance on the host's side.
+/// The interfaces of containers of an instance on the host's side: what its bridges carry.
 pub fn container_links(instance: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    links(instance, &mut found);
-    found.retain(|link| link.contains("veth"));
-    found
+    let mut bridges = Vec::new();
+    links(instance, &mut bridges);
+    let is_its = |name: &String| {
+        let master = std::fs::read_link(format!("/sys/class/net/{name}/master")).unwrap_or_default();
+        let master = master.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        bridges.iter().any(|bridge| *bridge == format!("link: {master}"))
+    };
+    let names = entries(Path::new("/sys/class/net"));
+    let names = names.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    names.filter(is_its).collect()
 }
