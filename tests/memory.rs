@@ -53,6 +53,7 @@ fn a_kill_in_a_living_container_is_an_event() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "what is not run is told")]
 fn what_the_engine_may_not_raise_is_told_at_create_and_in_its_log() {
     let d = daemon!();
     if std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| {

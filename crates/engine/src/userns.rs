@@ -150,7 +150,7 @@ fn append(path: &Path, line: &str) -> std::io::Result<()> {
     draft.push(".wharf");
     let mut file = fs::File::create(&draft)?;
     file.write_all(text.as_bytes())?;
-    file.set_permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644)))?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.sync_all()?;
     fs::rename(draft, path)
 }

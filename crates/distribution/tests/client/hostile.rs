@@ -198,7 +198,11 @@ async fn lists_that_go_in_circles_or_elsewhere_end() {
         path if path.starts_with("/v2/a/") => {
             answer("200 OK", &[("Link", "</v2/a/tags/list?last=y>; rel=\"next\"")], br#"{"tags":["y"]}"#)
         }
-        _ => answer("200 OK", &[("Link", "<http://127.0.0.9/v2/b/tags/list>; rel=\"next\"")], br#"{"tags":["y"]}"#),
+        _ => answer(
+            "200 OK",
+            &[("Link", "<http://127.0.0.9/v2/b/tags/list>; rel=\"next\"")],
+            br#"{"tags":["y"]}"#,
+        ),
     })
     .await;
     let at = |name: &str| repository(&client(), &format!("{}/{name}", registry.address));

@@ -73,8 +73,7 @@ impl Containers {
     ) -> Result<String> {
         let parent = launch::image(record)?;
         let (document, history) = self.documents(record, parent.as_ref(), options, config)?;
-        let job =
-            Job::Diff { tree: self.recipe_of(&record.id)?, base: self.store.base_recipe(&record.id)? };
+        let job = Job::Diff { tree: self.recipe_of(&record.id)?, base: self.store.base_recipe(&record.id)? };
         let mut diff = Running::start(self, &job, asked, "/")?;
         let image = self.images.create_from_diff(parent.as_ref(), document, history, &mut diff, name)?;
         let id = image.id.to_string();

@@ -143,9 +143,11 @@ impl Driver {
         let pools = self.containers.pools.clone();
         let links = networks.sandbox(&id).is_some_and(|sandbox| sandbox.has_links());
         let left = if links {
-            Some(tokio::spawn(
-                async move { pools.run(Class::Network, move || Ok(networks.leave(&id))).await },
-            ))
+            let leave = move || {
+                networks.leave(&id);
+                Ok(())
+            };
+            Some(tokio::spawn(async move { pools.run(Class::Network, leave).await }))
         } else {
             networks.leave(&id);
             None

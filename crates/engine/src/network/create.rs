@@ -82,8 +82,9 @@ impl Networks {
         let (instance, settings) = (&self.config.instance, self.settings());
         let interface = new.interface(instance, settings);
         let state = self.state();
-        let bridges = state.known.values().filter(|known| known.driver() == "bridge" && known.has_links());
-        let same = bridges.filter(|known| known.interface(instance, settings) == interface).next();
+        let mut bridges =
+            state.known.values().filter(|known| known.driver() == "bridge" && known.has_links());
+        let same = bridges.find(|known| known.interface(instance, settings) == interface);
         match same {
             None => Ok(()),
             Some(other) => Err(Error::forbidden(format!(

@@ -317,7 +317,10 @@ impl Cgroup {
     /// The directory whose list of processes is the truth. A foreign runtime may not have made the one in the unified
     /// tree.
     fn primary(&self) -> Option<&Path> {
-        self.v2.as_deref().filter(|dir| self.v1.is_empty() || dir.is_dir()).or_else(|| self.v1.first().map(|hierarchy| hierarchy.dir.as_path()))
+        self.v2
+            .as_deref()
+            .filter(|dir| self.v1.is_empty() || dir.is_dir())
+            .or_else(|| self.v1.first().map(|hierarchy| hierarchy.dir.as_path()))
     }
 
     /// The directory of a version 1 controller.
