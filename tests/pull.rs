@@ -333,7 +333,7 @@ fn reclaim_beside_a_running_pull_takes_nothing_of_it() {
     let mut pull =
         command.args(["pull", &name]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     while pull.try_wait().unwrap().is_none() {
-        d.docker(&["system", "prune", "-af"]).ok();
+        d.docker(&["system", "prune", "-f"]).ok();
     }
     assert!(pull.wait().unwrap().success());
     assert_eq!(d.docker(&["images", "-q"]).ok().lines().count(), 1);

@@ -59,7 +59,7 @@ fn what_was_pulled_goes_out_as_it_came() {
             "--since",
             "1m",
             "--until",
-            "0s",
+            "-1s",
             "--filter",
             "event=push",
             "--format",

@@ -153,7 +153,7 @@ fn the_configured_keys_detach_from_a_terminal() {
     input.write_all(b"typed\n").unwrap();
     // What comes back tells that the client is attached and its terminal set.
     let (mut seen, mut byte) = (Vec::new(), [0; 1]);
-    while !String::from_utf8_lossy(&seen).matches("typed").nth(1).is_some() {
+    while String::from_utf8_lossy(&seen).matches("typed").nth(1).is_none() {
         assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
         seen.push(byte[0]);
     }

@@ -98,7 +98,7 @@ impl Store {
         self.remove_leases(&[key]).map(drop)
     }
 
-    fn end_leases(&self, over: impl Fn(&Lease) -> bool) -> Result<u64> {
+    pub(crate) fn end_leases(&self, over: impl Fn(&Lease) -> bool) -> Result<u64> {
         let ended: Vec<String> = {
             let state = self.read();
             let free = state.leases.iter().filter(|(key, lease)| !state.held.contains(*key) && over(lease));

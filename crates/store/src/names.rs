@@ -1,5 +1,6 @@
 //! Images and names as they are: looking up, naming, removing.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn remove_images(&self, ids: &[Digest]) -> Result<()> {
-        {
+        let gone: HashSet<Digest> = {
             let _changing = self.change();
             let mut changed = Vec::new();
             let mut names = Vec::new();
@@ -154,8 +155,12 @@ impl Store {
             for name in &names {
                 state.names.remove(name);
             }
+            let gone = changed.iter().flat_map(|image| image.blobs.iter().copied()).collect();
             state.images.extend(changed.into_iter().map(|image| (image.id, Arc::new(image))));
-        }
+            gone
+        };
+        // A request that was cut short while another brought the image whole must not keep it now.
+        self.end_leases(|lease| lease.blobs.iter().all(|blob| gone.contains(blob)))?;
         self.collect()
     }
 

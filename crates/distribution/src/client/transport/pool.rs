@@ -16,7 +16,8 @@ use super::url::Origin;
 use super::words;
 use crate::client::error::TransportError;
 
-const IDLE_TIME: Duration = Duration::from_secs(60);
+/// Long enough for the requests of one pull, short enough that an idle engine holds nothing.
+const IDLE_TIME: Duration = Duration::from_secs(2);
 const IDLE_LIMIT: usize = 8;
 /// Heads are a few hundred bytes; what CDNs add is a few thousand.
 const HEADER_LIMIT: usize = 128;
