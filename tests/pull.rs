@@ -355,7 +355,7 @@ fn events_name_the_reference() {
             "--since",
             "1m",
             "--until",
-            "0s",
+            "-1s",
             "--filter",
             "event=pull",
             "--format",

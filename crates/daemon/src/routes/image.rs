@@ -114,7 +114,9 @@ async fn pull(call: Call) -> Result<Answer> {
     answer::checked_stream(JSON, images.pull(options).await?).await
 }
 
-pub(crate) async fn push(call: Call) -> Result<Answer> {
+pub(crate) async fn push(mut call: Call) -> Result<Answer> {
+    // Docker's client sends an empty document of its own packet: an answer that comes before it would break its write.
+    call.bytes(1 << 20).await?;
     let platform = platform_since(&call, 46)?;
     let options = PushOptions::parse(call.id(), call.query.get("tag"), platform, call.credentials())?;
     answer::checked_stream(JSON, call.engine().images.push(options).await?).await

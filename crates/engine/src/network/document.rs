@@ -28,7 +28,9 @@ impl Networks {
     pub async fn inspect(self: &Arc<Self>, name: &str) -> Result<Network> {
         let found = self.find(name)?;
         if found.name() == "bridge" {
-            self.ready().await?;
+            if let Err(error) = self.ready().await {
+                tracing::warn!("{error}");
+            }
         }
         let state = self.state();
         let network = state.find(found.id())?;

@@ -14,7 +14,10 @@ impl Networks {
     /// # Errors
     /// Invalid, for filters that are none.
     pub async fn list(self: &Arc<Self>, filters: &Filters) -> Result<Vec<Network>> {
-        self.ready().await?;
+        // What is known can be told whatever the kernel refuses.
+        if let Err(error) = self.ready().await {
+            tracing::warn!("{error}");
+        }
         let state = self.state();
         let networks: Vec<Network> = state.known.values().map(|known| known.document().clone()).collect();
         let used: BTreeSet<&str> = state
