@@ -9,5 +9,5 @@ scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-cer
 scripts/clients.sh
 export RUST_BACKTRACE=0
 cargo test --workspace "$@"
-suites=(api cp events hello images life logs options streams survival)
+suites=(api cp events hello images life logs network options pull push streams survival)
 WHARF_TEST_CLIENT=wharf cargo test -p wharf "${suites[@]/#/--test=}" "$@"

@@ -31,7 +31,7 @@ fn a_kill_in_a_living_container_is_an_event() {
             "--since",
             "1000s",
             "--until",
-            "-1s",
+            "0s",
             "--filter",
             "event=oom",
             "--format",

@@ -296,15 +296,14 @@ fn events_tell_of_networks() {
     d.docker(&["wait", &id]).ok();
     d.docker(&["rm", &id]).ok();
     d.docker(&["network", "rm", "net"]).ok();
-    let (since, until) = (since.to_string(), (since + 60).to_string());
-    let _ = until;
+    let since = since.to_string();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 1;
     let filter = ["events", "--since", &since, "--until", &now.to_string(), "--filter", "type=network"]
         .map(str::to_owned);
     let filter: Vec<&str> = filter.iter().map(String::as_str).collect();
     let format = [
         "--format",
-        "{{.Action}} {{index .Actor.Attributes \"name\"}} {{index .Actor.Attributes \"container\"}}",
+        "{{.Action}} {{index .Actor.Attributes \"name\"}} {{with index .Actor.Attributes \"container\"}}{{.}}{{end}}",
     ];
     let text = d.docker(&[&filter[..], &format].concat()).ok();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

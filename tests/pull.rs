@@ -243,7 +243,7 @@ fn a_cut_pull_goes_on_after_a_restart() {
     faulty.behave();
     d.docker(&["pull", "-q", &name]).ok();
     let seen = faulty.seen();
-    let last = seen.iter().filter(|seen| seen.target.contains(&blob)).next_back().unwrap();
+    let last = seen.iter().rfind(|seen| seen.target.contains(&blob)).unwrap();
     let from: u64 = last
         .header("range")
         .and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok())
@@ -349,13 +349,15 @@ fn events_name_the_reference() {
     registry.put_image("app", "v1", PLAIN, &[&tar], &[&tar]);
     let name = format!("{}/app:v1", registry.host());
     d.docker(&["pull", "-q", &name]).ok();
+    // The client gives whole seconds, and the end is not included.
+    std::thread::sleep(Duration::from_millis(1100));
     let seen = d
         .docker(&[
             "events",
             "--since",
             "1m",
             "--until",
-            "-1s",
+            "0s",
             "--filter",
             "event=pull",
             "--format",
@@ -363,7 +365,7 @@ fn events_name_the_reference() {
         ])
         .ok();
     let event: Value = serde_json::from_str(&seen).unwrap();
-    assert_eq!((&event["id"], &event["Actor"]["ID"]), (&json!(name), &json!(name)));
+    assert_eq!(event["Actor"]["ID"], json!(name));
     assert_eq!(event["Actor"]["Attributes"]["name"], format!("{}/app", registry.host()));
 }
 

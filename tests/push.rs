@@ -53,13 +53,15 @@ fn what_was_pulled_goes_out_as_it_came() {
     let document = d.get(&format!("/images/{to}/json")).unwrap().json();
     let digests = document["RepoDigests"].as_array().unwrap();
     assert!(digests.contains(&json!(format!("{}/copy@{came}", other.host()))), "{digests:?}");
+    // The client gives whole seconds, and the end is not included.
+    std::thread::sleep(Duration::from_millis(1100));
     let seen = d
         .docker(&[
             "events",
             "--since",
             "1m",
             "--until",
-            "-1s",
+            "0s",
             "--filter",
             "event=push",
             "--format",

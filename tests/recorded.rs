@@ -13,7 +13,11 @@ use wharf_testkit::{Daemon, daemon, http};
 
 /// An answer without the warnings that this machine's root alone gives.
 fn without_machine(answer: String) -> String {
-    if answer.starts_with("201 ") && answer.contains("needs CAP_SYS_RESOURCE") { "201 ".to_owned() } else { answer }
+    if answer.starts_with("201 ") && answer.contains("needs CAP_SYS_RESOURCE") {
+        "201 ".to_owned()
+    } else {
+        answer
+    }
 }
 
 fn file(name: &str) -> PathBuf {

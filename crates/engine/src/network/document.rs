@@ -27,10 +27,10 @@ impl Networks {
     /// `network NAME not found`.
     pub async fn inspect(self: &Arc<Self>, name: &str) -> Result<Network> {
         let found = self.find(name)?;
-        if found.name() == "bridge" {
-            if let Err(error) = self.ready().await {
-                tracing::warn!("{error}");
-            }
+        if found.name() == "bridge"
+            && let Err(error) = self.ready().await
+        {
+            tracing::warn!("{error}");
         }
         let state = self.state();
         let network = state.find(found.id())?;
