@@ -171,8 +171,7 @@ fn read_back(engine: &Engine, name: &str) -> Result<(), String> {
     let id = id.ok_or_else(|| format!("create on {name}: {}", created.text()))?;
     let archive = engine.done("GET", &format!("/containers/{id}/export"), None).body;
     let mut seen = 0;
-    let mut archive = tar_entries(&archive);
-    while let Some((path, bytes)) = archive.next() {
+    for (path, bytes) in tar_entries(&archive) {
         let expected = match path.strip_prefix("small/") {
             Some(small) if !small.is_empty() => path.clone().into_bytes(),
             None if path.len() == 1 || path == "base" => content(&path),
