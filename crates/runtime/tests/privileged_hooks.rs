@@ -1,5 +1,7 @@
 //! Hooks around a container's life.
 
+#![allow(unreachable_pub, dead_code, reason = "the fixture is shared between test files")]
+
 mod common;
 
 use std::fs;
