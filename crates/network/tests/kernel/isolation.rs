@@ -157,6 +157,8 @@ fn the_host_becomes_nobodys_router() {
     assert!(world.host.run(|| world.plane.capabilities().forwards4));
     assert_eq!(reach(&world), None);
     drop(world);
+    // The kernel takes a pair away in its own time.
+    far.shell("for i in $(seq 100); do ip link show far >/dev/null 2>&1 || exit 0; sleep 0.1; done; exit 1");
     // Where it did so before, it is none of our business.
     let on = format!("{wire}; sysctl -qw net.ipv4.ip_forward=1");
     let world = World::prepared(&on, |_| {});
