@@ -54,14 +54,17 @@ impl Store {
         let write = self.database.begin_write()?;
         let mut state = self.write();
         for key in waiting.layers {
-            if let Some(layer) = state.layers.get_mut(&key) {
-                layer.unsynced = None;
+            // Another sync may have been quicker.
+            if let Some(layer) = state.layers.get_mut(&key)
+                && layer.unsynced.take().is_some()
+            {
                 schema::put(&write, schema::LAYERS, &key, layer)?;
             }
         }
         for id in waiting.steps {
-            if let Some(step) = state.steps.get_mut(&id) {
-                step.unsynced = None;
+            if let Some(step) = state.steps.get_mut(&id)
+                && step.unsynced.take().is_some()
+            {
                 schema::put(&write, schema::STEPS, &id, step)?;
             }
         }
