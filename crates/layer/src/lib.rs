@@ -29,4 +29,4 @@ pub use diff::{DiffSummary, diff, diff_between};
 pub use error::{Error, Result};
 pub use pack::{PackOptions, pack, pack_dir};
 pub use unpack::{Limits, UnpackOptions, UnpackSummary, extract, unpack};
-pub use whiteout::{Whiteouts, is_overlay_xattr as is_excluded_xattr};
+pub use whiteout::{Whiteouts, is_overlay_xattr};

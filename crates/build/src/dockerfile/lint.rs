@@ -188,7 +188,7 @@ pub(super) fn from(from: &From, lines: Lines) -> Vec<Warning> {
     found
 }
 
-pub(super) fn instruction(item: &Instruction, text: &str, lines: Lines) -> Vec<Warning> {
+pub(super) fn instruction(item: &Instruction, lines: Lines) -> Vec<Warning> {
     let mut found = Vec::new();
     let mut tell = |rule, message: String| found.push(Warning::new(rule, lines, message));
     match item {
@@ -226,7 +226,6 @@ pub(super) fn instruction(item: &Instruction, text: &str, lines: Lines) -> Vec<W
         Instruction::Expose(ports) => ports.iter().for_each(|port| expose(port, &mut tell)),
         _ => {}
     }
-    let _ = text;
     found
 }
 

@@ -141,7 +141,7 @@ impl Parsing {
             return Ok(());
         }
         let item = instruction::parse(&line.text, heredocs, self.escape).map_err(|refusal| refusal.at(at))?;
-        self.warnings.extend(lint::instruction(&item, &line.text, at));
+        self.warnings.extend(lint::instruction(&item, at));
         let (text, comments) = (line.text.clone(), std::mem::take(&mut line.comments));
         match (self.stages.last_mut(), item) {
             (Some(stage), item) => stage.instructions.push(Located { item, lines: at, text, comments }),

@@ -21,22 +21,11 @@ const KIND: &str = "build-cache";
 /// How often somebody who waits looks whether the build was ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What a record is of, as `docker system df -v` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecordKind {
-    /// A step.
-    Regular,
-    /// A directory of cache mounts.
-    CacheMount,
-}
-
 /// One result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
     chains: Vec<Chain>,
     description: String,
-    kind: RecordKind,
     /// Milliseconds since 1970.
     created: i64,
     /// Likewise.
@@ -49,8 +38,6 @@ struct Record {
 pub struct CacheUsage {
     /// The key.
     pub id: String,
-    /// What it is of.
-    pub kind: RecordKind,
     /// How its step was called.
     pub description: String,
     /// Bytes that it alone takes.
@@ -61,8 +48,6 @@ pub struct CacheUsage {
     pub used: Timestamp,
     /// How often.
     pub uses: u64,
-    /// Whether a build relies on it right now.
-    pub in_use: bool,
 }
 
 /// The cache of one engine.
@@ -182,13 +167,11 @@ impl Cache {
         });
         CacheUsage {
             id: key.hex(),
-            kind: record.kind,
             description: record.description.clone(),
             size: size.sum(),
             created: timestamp(record.created),
             used: timestamp(record.used),
             uses: record.uses,
-            in_use: false,
         }
     }
 
@@ -290,13 +273,11 @@ fn hit(state: &mut State, key: Digest, store: &Store) -> Option<Vec<Chain>> {
 
 impl Flight<'_> {
     /// Hands in the results.
-    pub(super) fn land(self, chains: &[Chain], description: &str, kind: RecordKind) {
+    pub(super) fn land(self, chains: &[Chain], description: &str) {
         let now = Timestamp::now().as_millisecond();
         let (chains, description) = (chains.to_vec(), description.to_owned());
         let mut state = self.cache.lock();
-        state
-            .records
-            .insert(self.key, Record { chains, description, kind, created: now, used: now, uses: 0 });
+        state.records.insert(self.key, Record { chains, description, created: now, used: now, uses: 0 });
         state.dirty.insert(self.key);
     }
 }

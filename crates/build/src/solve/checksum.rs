@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FileType, Stat};
-use wharf_layer::{expand, is_excluded_xattr};
+use wharf_layer::{expand, is_overlay_xattr};
 use wharf_oci::{Digest, Hasher};
 use wharf_sys::root::{Dir, Root, RootError};
 
@@ -93,7 +93,7 @@ impl Walk<'_> {
         self.hasher.update(&stat.st_uid.to_le_bytes());
         self.hasher.update(&stat.st_gid.to_le_bytes());
         for attribute in dir.list_xattrs(name)? {
-            if !is_excluded_xattr(attribute.as_bytes()) {
+            if !is_overlay_xattr(attribute.as_bytes()) {
                 let value = dir.get_xattr(name, &attribute)?.unwrap_or_default();
                 self.word(attribute.as_bytes());
                 self.word(&value);

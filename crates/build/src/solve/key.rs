@@ -20,18 +20,14 @@ impl Solver<'_> {
         let node = self.graph.node(id);
         let mut key = Key::new(node);
         match &node.operation {
-            Operation::Source(source) => match source {
-                Source::Image { id, .. } => key.word(id),
-                Source::Local { name, .. } => {
-                    // Who takes something from it asks for that content: the whole never counts.
-                    key.word(name);
-                    key.word(&format!("{:p}", std::ptr::from_ref(self)));
-                }
-                Source::Git { address, keep_git_dir } => key.word(&format!("{address} {keep_git_dir}")),
-                Source::Http { url, checksum, file_name } => {
-                    key.word(&format!("{url} {checksum:?} {file_name}"))
-                }
-            },
+            Operation::Source(Source::Image { id, .. }) => key.word(id),
+            // An address may mean something else tomorrow: only what it gave counts. Steps that take a part of it ask for
+            // that part.
+            Operation::Source(_) => {
+                let edge = Edge { node: id, output: 0 };
+                let whole = self.content(id, edge, Selection { path: "/", exclude: None })?;
+                key.word(&whole.to_string());
+            }
             Operation::Merge | Operation::Difference => self.inputs(&node.inputs, &mut key)?,
             Operation::Files(actions) => self.files_key(id, node, actions, &mut key)?,
             Operation::Execute(execute) => self.execute_key(id, node, execute, &mut key)?,

@@ -6,7 +6,7 @@ use std::thread;
 use wharf_oci::Digest;
 use wharf_store::{Chain, ChainLayer, Store};
 
-use super::cache::{Cache, Found, RecordKind};
+use super::cache::{Cache, Found};
 use super::{Cancel, Event, Failure, Host, LocalRequest, Tree, Watch};
 use crate::graph::{Edge, Graph, NodeId, Operation, Source};
 
@@ -102,7 +102,7 @@ impl<'a> Solver<'a> {
             Operation::Difference => self.difference(id).map(|chain| vec![chain]),
             Operation::Source(_) | Operation::Merge => Err(self.failure(id, "has no step".to_owned())),
         })?;
-        flight.land(&chains, &node.name, RecordKind::Regular);
+        flight.land(&chains, &node.name);
         Ok(chains.into_iter().map(Tree::Chain).collect())
     }
 
