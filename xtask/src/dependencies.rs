@@ -20,13 +20,13 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("network", &["sys"]),
     ("distribution", &["oci"]),
     ("build", &["store", "layer", "sys", "oci"]),
-    ("engine", &["store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
-    ("daemon", &["engine", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
-    ("cli", &["distribution", "api", "oci"]),
+    ("engine", &["build", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
+    ("daemon", &["engine", "build", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
+    ("cli", &["build", "store", "layer", "sys", "distribution", "api", "oci"]),
 ];
 
 /// What `daemon` may name itself; the rest it reaches only through the engine.
-const DAEMON_NAMES: &[&str] = &["engine", "api", "oci"];
+const DAEMON_NAMES: &[&str] = &["engine", "build", "api", "oci"];
 
 /// Crates that only these may name: HTTP belongs to the outermost ones.
 const ONLY_IN: &[(&str, &[&str])] = &[
