@@ -20,11 +20,20 @@ pub struct DiffSummary {
     pub diff_id: DiffId,
     /// Bytes of the whole stream.
     pub stream_size: u64,
+    /// Bytes of all regular files and of symbolic links' targets, which Docker calls a layer's size.
+    pub size: u64,
+    /// Whether something was newer than the bound.
+    pub bounded: bool,
 }
 
 /// Writes an overlay's `upper` directory as a layer: whiteouts and opaque directories become the image format's.
 pub fn diff(upper: &Root, output: impl Write) -> Result<DiffSummary> {
-    let mut packer = Packer::new(Hashed::new(output), None);
+    diff_not_after(upper, None, output)
+}
+
+/// [`diff`], in which nothing is newer than `latest`, in seconds since 1970.
+pub fn diff_not_after(upper: &Root, latest: Option<i64>, output: impl Write) -> Result<DiffSummary> {
+    let mut packer = Packer::new(Hashed::new(output), None).not_after(latest);
     overlay(&upper.top()?, &[], &mut packer)?;
     finish(packer)
 }
@@ -64,8 +73,9 @@ fn overlay<W: Write>(upper: &Dir, path: &[u8], packer: &mut Packer<W>) -> Result
 }
 
 fn finish<W: Write>(packer: Packer<Hashed<W>>) -> Result<DiffSummary> {
+    let (size, bounded) = (packer.size(), packer.is_bounded());
     let hashed = packer.finish()?;
-    Ok(DiffSummary { diff_id: DiffId(hashed.hasher.finish()), stream_size: hashed.length })
+    Ok(DiffSummary { diff_id: DiffId(hashed.hasher.finish()), stream_size: hashed.length, size, bounded })
 }
 
 /// Computes the digest of what is written.

@@ -53,13 +53,39 @@ pub fn pack_dir<W: Write>(dir: &Dir, options: PackOptions<'_>, output: W) -> Res
 pub(crate) struct Packer<W: Write> {
     writer: Writer<W>,
     owner: Option<(u32, u32)>,
+    /// Seconds since 1970: no member is newer.
+    latest: Option<i64>,
+    /// Whether something was.
+    bounded: bool,
+    /// Bytes of all regular files and of symbolic links' targets so far.
+    size: u64,
     /// The member that first had an inode which has several names.
     seen: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<W: Write> Packer<W> {
     pub(crate) fn new(output: W, owner: Option<(u32, u32)>) -> Self {
-        Self { writer: Writer::new(output), owner, seen: HashMap::new() }
+        Self {
+            writer: Writer::new(output),
+            owner,
+            latest: None,
+            bounded: false,
+            size: 0,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// What is newer than `latest`, in seconds since 1970, is as old as that in the archive.
+    pub(crate) fn not_after(self, latest: Option<i64>) -> Self {
+        Self { latest, ..self }
+    }
+
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.bounded
+    }
+
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 
     pub(crate) fn finish(self) -> Result<W> {
@@ -114,6 +140,7 @@ impl<W: Write> Packer<W> {
         let mut entry = self.describe(&stat, kind, path);
         if kind == Kind::Symlink {
             entry.link = dir.read_link(name)?.as_bytes().to_vec();
+            self.size += entry.link.len() as u64;
         } else if matches!(kind, Kind::Char | Kind::Block) {
             entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         }
@@ -141,6 +168,7 @@ impl<W: Write> Packer<W> {
         } else {
             entry.size = u64::try_from(stat.st_size).unwrap_or(0);
             entry.xattrs = xattrs(dir, name)?;
+            self.size += entry.size;
             self.writer.append_file(&entry, File::from(fd))?;
         }
         Ok(Some(stat))
@@ -166,14 +194,16 @@ impl<W: Write> Packer<W> {
     }
 
     /// Times have whole seconds, as Docker writes them.
-    fn describe(&self, stat: &Stat, kind: Kind, path: &[u8]) -> Entry {
+    fn describe(&mut self, stat: &Stat, kind: Kind, path: &[u8]) -> Entry {
         let mut entry = Entry::new(kind, path);
         if kind == Kind::Directory && !path.ends_with(b"/") {
             entry.path.push(b'/');
         }
         entry.mode = stat.st_mode & 0o7777;
         (entry.uid, entry.gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
-        entry.modified = Time { seconds: stat.st_mtime, nanos: 0 };
+        let seconds = self.latest.map_or(stat.st_mtime, |latest| stat.st_mtime.min(latest));
+        self.bounded |= seconds != stat.st_mtime;
+        entry.modified = Time { seconds, nanos: 0 };
         entry
     }
 }

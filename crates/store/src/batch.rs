@@ -24,6 +24,7 @@ use crate::error::{Doing, Result, at};
 use crate::image::{Blob, Image, Layer, Name};
 use crate::lease::Held;
 use crate::paths::sync_dir;
+use crate::step::Exported;
 use crate::{Store, schema};
 
 /// Work under way; see the module's text.
@@ -49,6 +50,8 @@ struct Pending {
     blobs: HashMap<Digest, Received>,
     /// By the snapshotter's key: the directory, and the bytes of its files.
     layers: HashMap<String, (PathBuf, u64)>,
+    /// Build steps that become layers.
+    steps: Vec<Exported>,
     pinned_blobs: HashSet<Digest>,
     pinned_layers: HashSet<String>,
     lease: Option<Held>,
@@ -166,7 +169,9 @@ impl Batch {
         let _changing = store.change();
         let blobs = self.place_blobs(pending.blobs)?;
         failpoint::pass("images.blobs");
-        let layers = store.place_layers(pending.layers)?;
+        let mut layers = store.place_layers(pending.layers)?;
+        let steps = store.place_steps(&pending.steps)?;
+        layers.extend(steps.layers);
         failpoint::pass("images.layers");
         let (images, names) = records(store);
         let complete = !images.is_empty();
@@ -183,6 +188,9 @@ impl Batch {
         for (name, target) in &names {
             schema::put(&write, schema::NAMES, name, target)?;
         }
+        for (id, step) in &steps.records {
+            schema::put(&write, schema::STEPS, id, step)?;
+        }
         if let Some(lease) = &pending.lease {
             schema::delete(&write, schema::LEASES, &lease.key)?;
         }
@@ -194,6 +202,7 @@ impl Batch {
         }
         state.blobs.extend(blobs);
         state.layers.extend(layers);
+        state.steps.extend(steps.records);
         state.images.extend(images.into_iter().map(|image| (image.id, Arc::new(image))));
         state.names.extend(names);
         drop(state);
@@ -234,6 +243,11 @@ impl Batch {
         self.pending().lease = Some(lease);
     }
 
+    /// A build step becomes a layer with the commit.
+    pub(crate) fn export(&self, step: Exported) {
+        self.pending().steps.push(step);
+    }
+
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }
@@ -244,9 +258,12 @@ impl Batch {
         self.dir.join(format!("{nanos:x}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// The size of a layer that is here.
+    /// The size of a layer that is here, or that a build step becomes.
     pub(crate) fn pending_layer(&self, key: &str) -> Option<u64> {
-        self.pending().layers.get(key).map(|(_, size)| *size)
+        let pending = self.pending();
+        let step = |step: &&Exported| step.bound.is_none() && step.layer.diff_id.0.hex() == key;
+        let known = pending.layers.get(key).map(|(_, size)| *size);
+        known.or_else(|| pending.steps.iter().find(step).map(|step| step.layer.size))
     }
 
     /// The directory of a layer that is here or in the store.

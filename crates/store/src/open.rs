@@ -27,7 +27,7 @@ impl Store {
         let boot = boot_id()?;
         let trash = Trash::open(paths.trash())?;
         let mut state = State::load(&database)?;
-        drop_steps(&database, &mut state, &boot)?;
+        drop_steps(&paths, &database, &mut state, &boot)?;
         sweep(&paths, &trash, &state)?;
         let doubtful = drop_doubtful(&database, &mut state, &boot)?;
         for key in doubtful {
@@ -93,13 +93,15 @@ fn drop_doubtful(database: &redb::Database, state: &mut State, boot: &str) -> Re
     Ok(doubtful)
 }
 
-/// Forgets build steps that an earlier boot left unsynced; [`sweep`] takes their files.
-fn drop_steps(database: &redb::Database, state: &mut State, boot: &str) -> Result<()> {
-    let doubtful = |step: &crate::step::StepRecord| {
-        step.unsynced.as_deref().is_some_and(|of| of != boot) && step.layer.is_none()
+/// Forgets build steps that an earlier boot left unsynced, and those whose directory became a layer's just before a crash;
+/// [`sweep`] takes their files.
+fn drop_steps(paths: &Paths, database: &redb::Database, state: &mut State, boot: &str) -> Result<()> {
+    let doubtful = |id: &str, step: &crate::step::StepRecord| {
+        let unsynced = step.unsynced.as_deref().is_some_and(|of| of != boot);
+        step.layer.is_none() && (unsynced || paths.steps().join(id).is_symlink())
     };
     let gone: Vec<String> =
-        state.steps.iter().filter(|(_, step)| doubtful(step)).map(|(id, _)| id.clone()).collect();
+        state.steps.iter().filter(|(id, step)| doubtful(id, step)).map(|(id, _)| id.clone()).collect();
     if gone.is_empty() {
         return Ok(());
     }

@@ -2,8 +2,9 @@
 //!
 //! A step is begun on a chain of layers, written to like a container's root, and kept under an id of its own: no tar is
 //! made and nothing is synced for it. Only when an image is made of it does it become a layer like others
-//! ([`Store::export_step`]); its directory moves then, and the step goes on naming it. After an unclean boot, steps that
-//! were not synced are forgotten: a build makes them again.
+//! ([`Store::export_step`]); its directory moves then, and the step goes on naming it. Where an image's layer differs from
+//! what the step left, because its times have a bound, the step stays what it is. After an unclean boot, steps that were
+//! not synced are forgotten: a build makes them again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use wharf_sys::root::Root;
 
 use crate::batch::Batch;
 use crate::error::{Doing, Error, Result, at};
-use crate::image::ImageLayer;
+use crate::image::{ImageLayer, Layer};
 use crate::snapshot::tree;
 use crate::{Driver, Store, schema, usage};
 
@@ -44,9 +45,33 @@ pub(crate) struct StepRecord {
     /// What it takes on the disk, bytes.
     #[serde(default)]
     pub(crate) size: u64,
+    /// When it was kept, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) created: i64,
     /// The layer that it became.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) layer: Option<ImageLayer>,
+    /// The layer that was last made of it with a bound on its times, and that bound in seconds since 1970. It may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bounded: Option<(i64, ImageLayer)>,
+}
+
+/// A step that a batch makes a layer of.
+#[derive(Debug, Clone)]
+pub(crate) struct Exported {
+    pub(crate) id: String,
+    pub(crate) layer: ImageLayer,
+    /// The bound on its times where something was newer.
+    pub(crate) bound: Option<i64>,
+}
+
+/// What [`Store::place_steps`] did.
+#[derive(Debug, Default)]
+pub(crate) struct PlacedSteps {
+    /// By the snapshotter's key.
+    pub(crate) layers: Vec<(String, Layer)>,
+    /// By id.
+    pub(crate) records: Vec<(String, StepRecord)>,
 }
 
 /// A step under way. Dropped before [`Self::keep`], it leaves nothing.
@@ -89,7 +114,9 @@ impl Store {
         let state = self.read();
         chain.iter().all(|layer| match layer {
             ChainLayer::Image(diff_id) => state.layers.contains_key(&diff_id.0.hex()),
-            ChainLayer::Step(id) => state.steps.contains_key(id),
+            ChainLayer::Step(id) => state.steps.get(id).is_some_and(|step| {
+                step.layer.as_ref().is_none_or(|layer| state.layers.contains_key(&layer.diff_id.0.hex()))
+            }),
         })
     }
 
@@ -100,50 +127,89 @@ impl Store {
         state.steps.get(id).map_or(0, |step| step.size)
     }
 
-    /// Makes a step a layer of an image to be: packs it, once. The layer is in `batch`, or in the store already.
+    /// When a step was kept, in milliseconds since 1970.
+    #[must_use]
+    pub fn step_created(&self, id: &str) -> Option<i64> {
+        self.read().steps.get(id).map(|step| step.created)
+    }
+
+    /// Makes a step a layer of an image to be: packs it, once. In the layer nothing is newer than `latest`, in seconds
+    /// since 1970. The layer is in `batch`, or in the store already; with the batch's commit the step gives it its
+    /// directory.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`], or when the disk fails.
-    pub fn export_step(&self, batch: &Batch, id: &str) -> Result<ImageLayer> {
+    pub fn export_step(&self, batch: &Batch, id: &str, latest: Option<i64>) -> Result<ImageLayer> {
         let record = self.read().steps.get(id).cloned().ok_or_else(|| Error::NoSnapshot(id.to_owned()))?;
-        if let Some(layer) = record.layer
+        let known = match (latest, &record.bounded) {
+            (None, _) => record.layer.as_ref(),
+            (Some(latest), Some((bound, layer))) if latest == *bound => Some(layer),
+            _ => None,
+        };
+        if let Some(layer) = known
             && batch.has_layer(&layer.diff_id)
             && batch.blob_size(&layer.blob.digest).is_some()
         {
-            return Ok(layer);
+            return Ok(layer.clone());
         }
-        let dir = self.step_dir(id, None);
+        let dir = self.step_dir(id, record.layer.as_ref());
         let upper = Root::open(tree(&dir))
             .map_err(|error| Error::io(at("open", &dir), std::io::Error::other(error.to_string())))?;
         let mut writer = batch.blob()?;
-        let summary = wharf_layer::diff(&upper, &mut writer)?;
+        let summary = wharf_layer::diff_not_after(&upper, latest, &mut writer)?;
         let (digest, size) = batch.keep(writer, None)?;
         let layer = ImageLayer {
             diff_id: summary.diff_id,
             blob: Descriptor::new(media_type::OCI_LAYER, digest, size),
-            size: record.size,
+            size: summary.size,
         };
+        let bound = latest.filter(|_| summary.bounded);
+        batch.export(Exported { id: id.to_owned(), layer: layer.clone(), bound });
         Ok(layer)
     }
 
-    /// Notes that steps have become layers that are in the store now; their directories give way to those.
-    ///
-    /// # Errors
-    /// When the database or the disk fails.
-    pub fn steps_exported(&self, exported: &[(String, ImageLayer)]) -> Result<()> {
-        let _changing = self.change();
-        let write = self.database.begin_write()?;
-        for (id, layer) in exported {
-            let known = self.read().steps.get(id).cloned();
-            let Some(mut record) = known.filter(|record| record.layer.is_none()) else { continue };
-            record.layer = Some(layer.clone());
-            record.size = 0;
-            schema::put(&write, schema::STEPS, id, &record)?;
-            self.write().steps.insert(id.clone(), record);
-            self.trash.take(&self.paths.steps().join(id))?;
+    /// Makes the directories of steps those of the layers that they became, and returns the steps' new records; called
+    /// with `changing` held, when the layers' blobs are in place.
+    pub(crate) fn place_steps(&self, exported: &[Exported]) -> Result<PlacedSteps> {
+        let mut placed = PlacedSteps::default();
+        for Exported { id, layer, bound } in exported {
+            let Some(mut record) = self.read().steps.get(id).cloned() else { continue };
+            if let Some(bound) = bound {
+                record.bounded = Some((*bound, layer.clone()));
+            } else if record.layer.is_none() {
+                let key = layer.diff_id.0.hex();
+                let known = self.read().layers.contains_key(&key)
+                    || placed.layers.iter().any(|(placed, _)| *placed == key);
+                self.hand_over(id, &key, known)?;
+                if !known {
+                    let unsynced = Some(self.boot.clone());
+                    placed.layers.push((key, Layer { unsynced, size: layer.size, disk: None }));
+                }
+                record.layer = Some(layer.clone());
+                record.size = 0;
+            }
+            placed.records.push((id.clone(), record));
         }
-        write.commit()?;
-        Ok(())
+        Ok(placed)
+    }
+
+    /// A step's directory becomes the layer's, where there is none yet. A link stands in its place at any instant, for
+    /// those that are about to mount it.
+    fn hand_over(&self, id: &str, key: &str, known: bool) -> Result<()> {
+        let step = self.paths.steps().join(id);
+        let link = match known {
+            true => self.paths.ingest().join(format!("link-{}", self.number())),
+            false => self.paths.layers().join(key),
+        };
+        // Nothing recorded stands there: at most what a failed commit left.
+        self.trash.take(&link)?;
+        std::os::unix::fs::symlink(format!("../layers/{key}"), &link).doing(|| at("link", &link))?;
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        let cwd = rustix::fs::CWD;
+        rustix::fs::renameat_with(cwd, &link, cwd, &step, exchange)
+            .map_err(std::io::Error::from)
+            .doing(|| at("exchange", &step))?;
+        if known { self.trash.take(&link) } else { Ok(()) }
     }
 
     /// Forgets every step that `keep` does not want; their bytes are freed in the background.
@@ -242,7 +308,9 @@ impl Step {
         let to = store.paths.steps().join(&self.id);
         fs::rename(&self.dir, &to).doing(|| at("rename to", &to))?;
         self.kept = true;
-        let record = StepRecord { unsynced: Some(store.boot.clone()), size, layer: None };
+        let created = jiff::Timestamp::now().as_millisecond();
+        let record =
+            StepRecord { unsynced: Some(store.boot.clone()), size, created, ..StepRecord::default() };
         let mut write = store.database.begin_write()?;
         // A lost record costs a build its cache: no step waits for the disk.
         write.set_durability(redb::Durability::None)?;
@@ -290,12 +358,41 @@ mod tests {
         assert_eq!((root.read("a", 9).unwrap(), root.read("b", 9).unwrap()), (b"a".to_vec(), b"b".to_vec()));
         let ChainLayer::Step(id) = &first else { panic!("no step") };
         let batch = store.batch().unwrap();
-        let layer = store.export_step(&batch, id).unwrap();
+        let layer = store.export_step(&batch, id, None).unwrap();
         assert_eq!(batch.blob_size(&layer.blob.digest), Some(layer.blob.size));
         assert_eq!(layer.diff_id.0, layer.blob.digest);
         drop(root);
+        let before = store.chain_view(&chain).unwrap();
+        batch.commit(Vec::new(), Vec::new()).unwrap();
+        // Also whoever was about to mount the step finds it.
+        for view in [before, store.chain_view(&chain).unwrap()] {
+            let root = Root::from_fd(view.mount().unwrap().into_fd());
+            assert_eq!(root.read("a", 9).unwrap(), b"a");
+        }
+        let again = store.batch().unwrap();
+        assert!(again.has_layer(&layer.diff_id));
+        assert_eq!(store.export_step(&again, id, None).unwrap(), layer);
+        drop(again);
         store.retain_steps(|_| false).unwrap();
         assert!(!store.has_chain(&chain) && store.chain_view(&chain).is_err());
+    }
+
+    #[test]
+    fn a_bound_on_times_changes_the_layer_and_not_the_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        let ChainLayer::Step(id) = written(&store, &[], "a") else { panic!("no step") };
+        let export = |latest| {
+            let batch = store.batch().unwrap();
+            let layer = store.export_step(&batch, &id, latest).unwrap();
+            batch.commit(Vec::new(), Vec::new()).unwrap();
+            layer.diff_id
+        };
+        let (late, early) = (export(Some(2_000)), export(Some(1_000)));
+        assert_ne!(late, early);
+        let own = export(None);
+        assert!(own != late && own == export(Some(i64::MAX)));
+        assert_eq!((export(Some(2_000)), export(None)), (late, own));
     }
 
     #[test]
