@@ -5,6 +5,7 @@ mod filter;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use wharf_api::{
     ContainerSummary, Filters, HostConfigSummary, NetworkSettingsSummary, PortBinding, PortMap, PortSummary,
 };
@@ -30,81 +31,63 @@ pub struct ListOptions {
     pub filters: Filters,
 }
 
+/// The containers of a list, newest first. A document is made when its turn comes, so that a list of a thousand holds
+/// one of them at a time.
+#[derive(Debug)]
+pub struct Listing {
+    containers: Arc<Containers>,
+    chosen: Vec<Chosen>,
+    now: Timestamp,
+}
+
+/// A container of a list, as it was at one instant.
+#[derive(Debug)]
+struct Chosen {
+    container: Arc<Container>,
+    view: Arc<View>,
+    /// Whether the name of its image still means that image.
+    named: bool,
+    /// What it wrote and all that it sees, in bytes, where that was asked for.
+    sizes: Option<(i64, i64)>,
+}
+
 impl Containers {
     /// The containers that `options` choose, newest first.
-    pub async fn list(self: &Arc<Self>, options: &ListOptions) -> Result<Vec<ContainerSummary>> {
+    pub async fn list(self: &Arc<Self>, options: &ListOptions) -> Result<Listing> {
         let selection = Selection::new(self, options)?;
-        let mut chosen: Vec<(Arc<Container>, Arc<View>)> = self
+        let mut chosen: Vec<Chosen> = self
             .all()
             .into_iter()
-            .map(|container| {
-                let view = container.view();
-                (container, view)
-            })
-            .filter(|(container, view)| selection.takes(self, container, view))
+            .map(|container| Chosen { view: container.view(), container, named: false, sizes: None })
+            .filter(|one| selection.takes(self, &one.container, &one.view))
             .collect();
-        chosen.sort_by(|(_, one), (_, other)| {
-            other.record.created.cmp(&one.record.created).then_with(|| one.record.id.cmp(&other.record.id))
+        chosen.sort_by(|one, other| {
+            let (one, other) = (&one.view.record, &other.view.record);
+            other.created.cmp(&one.created).then_with(|| one.id.cmp(&other.id))
         });
         if let Some(limit) = selection.limit {
             chosen.truncate(limit);
         }
-        let now = Timestamp(wall_nanos());
-        let mut named = Named::default();
-        let summary = |(container, view): &(Arc<Container>, Arc<View>)| {
-            let still = *named
-                .entry((view.record.config.image.clone(), view.record.image_id.clone()))
-                .or_insert_with(|| self.still_means(&view.record.config.image, &view.record.image_id));
-            self.summary(container, view, now, still)
-        };
-        let mut summaries: Vec<_> = chosen.iter().map(summary).collect();
         if options.size {
-            summaries = self.sized(summaries).await?;
+            chosen = self.sized(chosen).await?;
         }
-        Ok(summaries)
+        // Asked once for all containers that stand on an image.
+        let mut known = HashMap::new();
+        for Chosen { view, named, .. } in &mut chosen {
+            let (name, id) = (&view.record.config.image, &view.record.image_id);
+            *named = *known.entry((name, id)).or_insert_with(|| self.still_means(name, id));
+        }
+        Ok(Listing { containers: self.clone(), chosen, now: Timestamp(wall_nanos()) })
     }
 
-    fn summary(&self, container: &Container, view: &View, now: Timestamp, named: bool) -> ContainerSummary {
-        let record = &view.record;
-        let host = &record.host_config;
-        let health = container.health();
-        let mut shown = self.shown(view);
-        // A list leaves the names out.
-        shown.networks.values_mut().for_each(|one| (one.aliases, one.dns_names) = (None, None));
-        ContainerSummary {
-            id: record.id.clone(),
-            names: vec![format!("/{}", record.name)],
-            // By its id where the name means another image by now.
-            image: if named { record.config.image.clone() } else { record.image_id.clone() },
-            image_id: record.image_id.clone(),
-            image_manifest_descriptor: None,
-            command: command(record),
-            created: record.created.0.div_euclid(1_000_000_000),
-            ports: ports(&shown.ports),
-            size_rw: 0,
-            size_root_fs: 0,
-            labels: Some(record.config.labels.clone().unwrap_or_default()),
-            state: view.state().name().to_owned(),
-            status: status::text(view.state(), health.as_ref().map(|health| health.status.as_str()), now),
-            host_config: HostConfigSummary {
-                network_mode: host.network_mode.clone(),
-                annotations: host.annotations.clone(),
-            },
-            network_settings: NetworkSettingsSummary { networks: Some(shown.networks) },
-            mounts: record.mounts.iter().map(Point::document).collect(),
-        }
-    }
-
-    async fn sized(self: &Arc<Self>, mut summaries: Vec<ContainerSummary>) -> Result<Vec<ContainerSummary>> {
+    async fn sized(self: &Arc<Self>, mut chosen: Vec<Chosen>) -> Result<Vec<Chosen>> {
         let containers = self.clone();
         let measure = move || {
-            for one in &mut summaries {
+            for one in &mut chosen {
                 // What vanishes while it is measured has no size.
-                if let Ok((rw, root)) = containers.sizes(&one.id, &one.image_id) {
-                    (one.size_rw, one.size_root_fs) = (rw, root);
-                }
+                one.sizes = containers.sizes(&one.view.record.id, &one.view.record.image_id).ok();
             }
-            Ok(summaries)
+            Ok(chosen)
         };
         self.pools.run(Class::Files, measure).await
     }
@@ -117,8 +100,55 @@ impl Containers {
     }
 }
 
-/// Whether a name still means an image, asked once for all containers that stand on it.
-type Named = HashMap<(String, String), bool>;
+impl Listing {
+    /// The documents, one after another.
+    pub fn documents(&self) -> impl Iterator<Item = ContainerSummary> + '_ {
+        self.chosen.iter().map(|one| self.document(one))
+    }
+
+    fn document(&self, one: &Chosen) -> ContainerSummary {
+        let Chosen { container, view, named, sizes } = one;
+        let record = &view.record;
+        let host = &record.host_config;
+        let health = container.health();
+        let mut shown = self.containers.shown(view);
+        // A list leaves the names out.
+        shown.networks.values_mut().for_each(|one| (one.aliases, one.dns_names) = (None, None));
+        let (size_rw, size_root_fs) = sizes.unwrap_or_default();
+        ContainerSummary {
+            id: record.id.clone(),
+            names: vec![format!("/{}", record.name)],
+            // By its id where the name means another image by now.
+            image: if *named { &record.config.image } else { &record.image_id }.clone(),
+            image_id: record.image_id.clone(),
+            image_manifest_descriptor: None,
+            command: command(record),
+            created: record.created.0.div_euclid(1_000_000_000),
+            ports: ports(&shown.ports),
+            size_rw,
+            size_root_fs,
+            labels: Some(record.config.labels.clone().unwrap_or_default()),
+            state: view.state().name().to_owned(),
+            status: status::text(
+                view.state(),
+                health.as_ref().map(|health| health.status.as_str()),
+                self.now,
+            ),
+            host_config: HostConfigSummary {
+                network_mode: host.network_mode.clone(),
+                annotations: host.annotations.clone(),
+            },
+            network_settings: NetworkSettingsSummary { networks: Some(shown.networks) },
+            mounts: record.mounts.iter().map(Point::document).collect(),
+        }
+    }
+}
+
+impl Serialize for Listing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.documents())
+    }
+}
 
 /// The command as one line, arguments with spaces in quotes.
 fn command(record: &Record) -> String {

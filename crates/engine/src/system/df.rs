@@ -46,7 +46,7 @@ impl System {
         }
         if wants(Part::Containers) {
             let all = ListOptions { all: true, size: true, ..ListOptions::default() };
-            usage.containers = Some(self.containers.list(&all).await?);
+            usage.containers = Some(self.containers.list(&all).await?.documents().collect());
         }
         if wants(Part::Volumes) {
             let volumes = self.containers.volumes.clone();
