@@ -35,6 +35,8 @@ fn relaxed_flag(flag: Arg) -> Arg {
             .hide_possible_values(true)
             .value_name("BOOL")
             .value_parser(BoolishValueParser::new()),
+        // What follows a flag is its value, whatever it begins with.
+        ArgAction::Set | ArgAction::Append if !flag.is_require_equals_set() => flag.allow_hyphen_values(true),
         _ => flag,
     };
     if matches!(flag.get_action(), ArgAction::Set) {
@@ -229,6 +231,9 @@ mod tests {
         assert!(!found.subcommand_matches("ps").unwrap().get_flag("all"));
         assert!(matches("ps --all=maybe").is_err());
         assert!(matches("run --rm --rm --name a --name b busybox").is_ok());
+        let found = matches("events --since -2h --until -1s").unwrap();
+        let until = found.subcommand_matches("events").unwrap().get_one::<String>("until");
+        assert_eq!(until.map(String::as_str), Some("-1s"));
     }
 
     #[test]

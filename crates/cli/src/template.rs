@@ -96,6 +96,7 @@ pub(crate) fn compile(source: &str) -> Result<Template, String> {
             let text = text(arguments, 0);
             string(if text.is_empty() { text } else { format!("{}{text}{}", blanks(1), blanks(2)) })
         })
+        .func("index", index)
         // Docker's rows have a method of this name.
         .func("label", |arguments| match (arguments.first(), arguments.get(1)) {
             (Some(Value::Map(row)), Some(name)) => match row.get("Label") {
@@ -108,6 +109,20 @@ pub(crate) fn compile(source: &str) -> Result<Template, String> {
         })
         .parse(&source.replace(".Label \"", "label $ \"").replace(".Label `", "label $ `"));
     parsed.map_err(|error| error.to_string())
+}
+
+/// An element by its position or name; the name that a map of strings lacks gives the empty string, as Go's zero value.
+fn index(arguments: &[Value]) -> Result<Value, TemplateError> {
+    let Some((whole, path)) = arguments.split_first() else {
+        return Err(TemplateError::Exec("wrong number of args for index: want at least 1 got 0".to_owned()));
+    };
+    path.iter().try_fold(whole.clone(), |found, step| match &found {
+        Value::Map(map) if map.values().all(|value| matches!(value, Value::String(_))) => {
+            let element = found.index(step)?;
+            Ok(if matches!(element, Value::Nil) { Value::String("".into()) } else { element })
+        }
+        _ => found.index(step),
+    })
 }
 
 fn join(arguments: &[Value]) -> String {
@@ -235,6 +250,13 @@ mod tests {
         let data = json!({ "Label": { "a": "1" }, "Name": "x" });
         assert_eq!(show("{{.Name}} {{.Label \"a\"}} {{.Label \"b\"}}|", &data), "x 1 |");
         assert_eq!(show("{{json .}}", &data), r#"{"Name":"x"}"#);
+    }
+
+    #[test]
+    fn what_a_map_of_strings_lacks_is_empty() {
+        let data = json!({ "Labels": { "a": "1" }, "Ports": { "80/tcp": null }, "List": ["x"] });
+        assert_eq!(show("<{{index .Labels \"a\"}}> <{{index .Labels \"b\"}}>", &data), "<1> <>");
+        assert_eq!(show("{{index .List 0}}", &data), "x");
     }
 
     #[test]
