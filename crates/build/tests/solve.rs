@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use wharf_build::dockerfile::Dockerfile;
 use wharf_build::graph::NodeId;
-use wharf_build::plan::{Plan, PlanOptions, plan};
+use wharf_build::plan::{ContextSource, Plan, PlanOptions, plan};
 use wharf_build::solve::{Cache, Cancel, Event, Host, LocalRequest, MountSource, Process, Solver, Tree};
 use wharf_oci::Platform;
 use wharf_store::{Chain, Driver, Store};
@@ -123,8 +123,8 @@ fn planned(text: &str) -> Plan {
         no_cache: None,
         hosts: Vec::new(),
         hostname: String::new(),
+        context: ContextSource::Local { name: "context".to_owned(), ignored: Vec::new() },
         contexts: BTreeMap::new(),
-        ignored: Vec::new(),
     };
     plan(&Dockerfile::parse(text).unwrap(), &options, &BTreeMap::new()).unwrap()
 }

@@ -3,6 +3,7 @@
 //! Separate managers behind one [`Engine`]; none of them knows of HTTP, argv or API versions.
 
 pub mod body;
+pub mod build;
 pub mod config;
 pub mod container;
 pub mod error;

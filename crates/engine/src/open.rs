@@ -9,6 +9,7 @@ use wharf_store::{Driver, Store};
 use wharf_sys::cgroup::{Cgroup, leave_login_session};
 use wharf_sys::mount::{Attributes, DetachedMount};
 
+use crate::build::Builds;
 use crate::config::EngineConfig;
 use crate::container::launch::make_directory;
 use crate::container::{Containers, Parts, logs};
@@ -30,6 +31,7 @@ use crate::volume::Volumes;
 pub struct Engine {
     pub config: Arc<EngineConfig>,
     pub pools: Pools,
+    pub builds: Arc<Builds>,
     pub containers: Arc<Containers>,
     pub images: Arc<Images>,
     pub registries: Arc<Registries>,
@@ -74,10 +76,19 @@ impl Engine {
         logs::compress::watch(&containers);
         recover::recover(&containers, replay).await?;
         volumes.unmount_unused();
+        let builds = Builds::open(
+            config.clone(),
+            store.clone(),
+            images.clone(),
+            registries.clone(),
+            containers.clone(),
+        );
+        let builds = Arc::new(builds?);
         let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
         Ok(Arc::new(Self {
             config,
             pools,
+            builds,
             containers,
             images,
             registries,

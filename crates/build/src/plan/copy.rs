@@ -232,7 +232,11 @@ impl Planner<'_> {
         paths: &[String],
         lines: Lines,
     ) -> Result<Edge, PlanError> {
-        let Some(name) = from else { return Ok(self.context(paths)) };
+        let Some(name) = from else {
+            let source = self.options.context.clone();
+            let found = self.source_tree(&source, &state.platform, paths, Some(lines))?.0;
+            return Ok(found.unwrap_or_else(|| self.empty()));
+        };
         if name.contains('$') {
             let why = "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround";
             return Err(PlanError::at(
@@ -241,9 +245,9 @@ impl Planner<'_> {
             ));
         }
         let stage = self.dockerfile.stage(name).and_then(|at| self.stages[at].as_ref());
-        let tree = match stage.filter(|_| !self.options.contexts.contains_key(name)) {
+        let tree = match stage.filter(|_| self.named(name).is_none()) {
             Some(stage) => stage.tree,
-            None => self.other_image(name, &state.platform, lines)?,
+            None => self.other_image(name, &state.platform, paths, lines)?,
         };
         Ok(tree.unwrap_or_else(|| self.empty()))
     }

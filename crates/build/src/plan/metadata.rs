@@ -203,8 +203,10 @@ impl Planner<'_> {
         if directory != "/" {
             let action = FileAction::MakeDirectory { path: directory.clone(), mode: 0o755, owner: None };
             self.files(state, vec![action], Vec::new(), name, lines);
+            state.record_layer(format!("WORKDIR {directory}"));
+        } else {
+            state.record(format!("WORKDIR {directory}"));
         }
-        state.record_layer(format!("WORKDIR {directory}"));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! missing it says which, and is called again.
 
 mod arguments;
+mod context;
 mod copy;
 mod metadata;
 mod run;
@@ -17,6 +18,8 @@ use wharf_oci::{ImageConfig, Platform};
 
 use crate::dockerfile::{Dockerfile, Lines, ParseError, Warning};
 use crate::graph::{Edge, Graph};
+
+pub use context::{ContextSource, GraphSource, context_graph};
 
 /// What a build is asked to do, beside its Dockerfile.
 #[derive(Debug, Clone)]
@@ -37,10 +40,10 @@ pub struct PlanOptions {
     pub hosts: Vec<(String, String)>,
     /// Host name for `RUN`.
     pub hostname: String,
-    /// Named contexts: name to what they stand for (`docker-image://…`, `local:NAME`, …).
-    pub contexts: BTreeMap<String, String>,
-    /// What is left out of the context: lines of its ignore file.
-    pub ignored: Vec<String>,
+    /// The build context.
+    pub context: ContextSource,
+    /// Named contexts: they stand in for stages and images of their names.
+    pub contexts: BTreeMap<String, ContextSource>,
 }
 
 /// An image that a plan stands on.

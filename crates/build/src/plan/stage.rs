@@ -27,8 +27,8 @@ pub(super) struct Planner<'a> {
     pub(super) stages: Vec<Option<StageState>>,
     /// Images copied or mounted from, by reference.
     sources: BTreeMap<String, NodeId>,
-    /// The build context's node, once something is taken from it.
-    context: Option<NodeId>,
+    /// The nodes of the client's directories, once something is taken from them.
+    pub(super) locals: BTreeMap<String, NodeId>,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Planner<'a> {
             globals: platform_arguments(options),
             stages: vec![None; dockerfile.stages.len()],
             sources: BTreeMap::new(),
-            context: None,
+            locals: BTreeMap::new(),
             warnings: dockerfile.warnings.clone(),
         };
         for located in &dockerfile.arguments {
@@ -138,9 +138,7 @@ impl<'a> Planner<'a> {
     /// The stages that instructions take files from.
     fn needs(&self, at: usize, instructions: &[&Located<Instruction>]) -> Vec<usize> {
         let earlier = |name: &str| {
-            self.dockerfile
-                .stage(name)
-                .filter(|found| *found < at && !self.options.contexts.contains_key(name))
+            self.dockerfile.stage(name).filter(|found| *found < at && self.named(name).is_none())
         };
         let mut needs = Vec::new();
         for located in instructions {
@@ -176,7 +174,8 @@ impl<'a> Planner<'a> {
         });
         let earlier = self.dockerfile.stages[..at]
             .iter()
-            .rposition(|other| other.name.as_deref() == Some(base.to_lowercase().as_str()));
+            .rposition(|other| other.name.as_deref() == Some(base.to_lowercase().as_str()))
+            .filter(|_| self.named(&base).is_none());
         if let Some(earlier) = earlier {
             self.stage(earlier, above)?;
             let below = self.stages[earlier].clone();
@@ -243,6 +242,18 @@ impl<'a> Planner<'a> {
         platform: &Platform,
         lines: Lines,
     ) -> Result<(Option<Edge>, ImageConfig), PlanError> {
+        let Some(source) = self.named(name).cloned() else { return self.image_of(name, platform, lines) };
+        let (edge, config) = self.source_tree(&source, platform, &[], Some(lines))?;
+        Ok((edge, config.unwrap_or_else(|| empty_image(platform))))
+    }
+
+    /// [`Self::image`], whatever named contexts say.
+    pub(super) fn image_of(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        lines: Lines,
+    ) -> Result<(Option<Edge>, ImageConfig), PlanError> {
         let Some(found) = self.look_up(name, platform, lines)? else {
             return Ok((None, empty_image(platform)));
         };
@@ -260,10 +271,6 @@ impl<'a> Planner<'a> {
         platform: &Platform,
         lines: Lines,
     ) -> Result<Option<&'a BaseImage>, PlanError> {
-        let name = match self.options.contexts.get(name) {
-            Some(context) => context.strip_prefix("docker-image://").unwrap_or(context),
-            None => name,
-        };
         let reference = Reference::parse(name).map_err(|error| {
             PlanError::at(lines, format!("failed to parse stage name \"{name}\": {error}"))
         })?;
@@ -284,8 +291,12 @@ impl<'a> Planner<'a> {
         &mut self,
         name: &str,
         platform: &Platform,
+        paths: &[String],
         lines: Lines,
     ) -> Result<Option<Edge>, PlanError> {
+        if let Some(source) = self.named(name).cloned() {
+            return Ok(self.source_tree(&source, platform, paths, Some(lines))?.0);
+        }
         let Some(found) = self.look_up(name, platform, lines)? else { return Ok(None) };
         let node = self.source(found, platform, lines);
         Ok(Some(Edge { node, output: 0 }))
@@ -320,40 +331,6 @@ impl<'a> Planner<'a> {
         if node.lines == Some(stage.lines) && node.inputs.is_empty() && !node.name.starts_with('[') {
             node.name = format!("{prefix}{}", node.name);
         }
-    }
-
-    /// The build context, of which `paths` are needed from now on; an empty list needs everything.
-    pub(super) fn context(&mut self, paths: &[String]) -> Edge {
-        let ignored = &self.options.ignored;
-        let platform = &self.options.platform;
-        let graph = &mut self.graph;
-        let node = *self.context.get_or_insert_with(|| {
-            let operation = Operation::Source(Source::Local {
-                name: "context".to_owned(),
-                include: Vec::new(),
-                exclude: ignored.clone(),
-                follow: Vec::new(),
-            });
-            let name = "[internal] load build context".to_owned();
-            graph.add(Node {
-                operation,
-                inputs: Vec::new(),
-                name,
-                lines: None,
-                platform: platform.clone(),
-                ignore_cache: false,
-            })
-        });
-        if let Operation::Source(Source::Local { follow, .. }) = &mut graph.node_mut(node).operation {
-            for path in paths {
-                let path = path.trim_start_matches('/').to_owned();
-                let path = if path.is_empty() { ".".to_owned() } else { path };
-                if !follow.contains(&path) {
-                    follow.push(path);
-                }
-            }
-        }
-        Edge { node, output: 0 }
     }
 
     /// The result of the target stage.

@@ -15,8 +15,8 @@ fn options() -> PlanOptions {
         no_cache: None,
         hosts: Vec::new(),
         hostname: String::new(),
+        context: ContextSource::Local { name: "context".to_owned(), ignored: Vec::new() },
         contexts: BTreeMap::new(),
-        ignored: Vec::new(),
     }
 }
 

@@ -51,9 +51,8 @@ impl Solver<'_> {
         drop((process, held, scratch));
         if code != 0 {
             let shown = execute.arguments.join(" ");
-            return Err(fail(format!(
-                "process \"{shown}\" did not complete successfully: exit code: {code}"
-            )));
+            let message = format!("process \"{shown}\" did not complete successfully: exit code: {code}");
+            return Err(Failure { code: Some(code), ..fail(message) });
         }
         outputs.sort_by_key(|(at, ..)| *at);
         let kept = outputs.into_iter().map(|(_, mut chain, step)| {

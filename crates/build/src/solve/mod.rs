@@ -153,6 +153,8 @@ pub struct Failure {
     pub lines: Option<Lines>,
     /// What happened.
     pub message: String,
+    /// The exit code of the process that failed.
+    pub code: Option<i32>,
 }
 
 impl fmt::Display for Failure {

@@ -73,7 +73,7 @@ impl<'a> Solver<'a> {
     }
 
     pub(super) fn failure(&self, node: NodeId, message: String) -> Failure {
-        Failure { node, lines: self.graph.node(node).lines, message }
+        Failure { node, lines: self.graph.node(node).lines, message, code: None }
     }
 
     fn run(&self, id: NodeId) -> Result<Vec<Tree>, Failure> {

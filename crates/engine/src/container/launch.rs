@@ -25,13 +25,23 @@ use crate::userns;
 
 /// Prepares everything and starts the supervisor.
 pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
-    let bundle = make_bundle(containers, &record.id)?;
+    make_bundle(containers, &record.id)?;
     drop(containers.roots.of(&record.id));
     let recipe = containers.mapped(record, recipe(containers, record)?);
-    let mount =
-        recipe.mount().map_err(|error| Error::internal(format!("mount root file system: {error}")))?;
+    let mount = recipe.mount().map_err(|error| not_mounted(&error))?;
+    supervise(containers, record, recipe, &mount)
+}
+
+/// Starts the supervisor of a process on a tree that is mounted already: a container's, or that of a build.
+pub(crate) fn supervise(
+    containers: &Arc<Containers>,
+    record: &Record,
+    recipe: Recipe,
+    mount: &DetachedMount,
+) -> Result<(Handle, Events)> {
+    let bundle = make_bundle(containers, &record.id)?;
     let planned = containers.networks.plan(record)?;
-    let mut spec = spec(containers, record, planned.as_deref(), &mount)?;
+    let mut spec = spec(containers, record, planned.as_deref(), mount)?;
     let runtime = runtime(containers, record)?;
     if runtime.is_some() {
         // The oldest that says all there is to say: runtimes refuse what is newer than they are.
@@ -66,6 +76,11 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(
     given.extend(joined.iter().flat_map(Joined::given));
     let started = containers.nursery.spawn(containers.executable.as_fd(), &config, &given);
     started.map_err(|error| Error::internal(error.to_string()))
+}
+
+/// A root file system that the kernel does not mount.
+fn not_mounted(error: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("mount root file system: {error}"))
 }
 
 /// Who makes the container's processes. The one it was created with may have gone from the settings since.
@@ -144,7 +159,7 @@ fn spec(
 
 impl Containers {
     /// How a container's tree is mounted with its owners as its user namespace maps them.
-    pub(super) fn mapped(&self, record: &Record, recipe: Recipe) -> Recipe {
+    pub(crate) fn mapped(&self, record: &Record, recipe: Recipe) -> Recipe {
         match userns::of(&self.config, &record.host_config) {
             Some(ids) => Recipe::Mapped { ids: ids.clone(), recipe: Box::new(recipe) },
             None => recipe,

@@ -1,0 +1,50 @@
+//! What the solver needs of the engine.
+
+use std::path::PathBuf;
+
+use wharf_build::graph::NodeId;
+use wharf_build::solve::{Cancel, Host, LocalRequest, Process};
+use wharf_oci::Platform;
+use wharf_store::{Chain, ChainLayer};
+
+use super::solve::RunOptions;
+use super::vertex::Steps;
+use super::{Build, run};
+
+/// One solve of one build.
+pub(super) struct Hosted<'a> {
+    pub(super) build: &'a Build,
+    pub(super) options: &'a RunOptions,
+    pub(super) steps: &'a Steps,
+}
+
+impl Host for Hosted<'_> {
+    fn image(&self, reference: &str, id: &str, _: &Platform, _: NodeId) -> Result<Chain, String> {
+        let id = id.parse().map_err(|_| format!("image id {id} is not a digest"))?;
+        let image = self.build.builds.store.image_below(&id);
+        let image = image.ok_or_else(|| format!("image {reference} was removed while it was built upon"))?;
+        Ok(image.layers.iter().map(|layer| ChainLayer::Image(layer.diff_id)).collect())
+    }
+
+    fn local(&self, request: &LocalRequest<'_>, node: NodeId) -> Result<PathBuf, String> {
+        self.build.local(request, &self.steps.of(node))
+    }
+
+    fn git(&self, address: &str, keep_git_dir: bool, node: NodeId) -> Result<PathBuf, String> {
+        self.build.git(address, keep_git_dir, &self.steps.of(node))
+    }
+
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<&str>,
+        file_name: &str,
+        node: NodeId,
+    ) -> Result<PathBuf, String> {
+        self.build.http(url, checksum, file_name, &self.steps.of(node))
+    }
+
+    fn execute(&self, process: &Process<'_>, cancel: &Cancel, node: NodeId) -> Result<i32, String> {
+        run::execute(self, process, cancel, &self.steps.of(node))
+    }
+}

@@ -1,0 +1,172 @@
+//! Builds: what a client asks for becomes a plan, the plan is solved, the result is files and a config.
+//!
+//! [`Builds`] belongs to the engine; a [`Build`] is one client's, from its first question to its last. It knows no HTTP
+//! and no gRPC: who asked is a [`Client`], what happens is told as [`BuildEvent`]s.
+
+mod client;
+mod event;
+mod failure;
+mod host;
+mod request;
+mod run;
+mod solve;
+mod source;
+mod vertex;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wharf_build::solve::{Cache, Cancel};
+use wharf_store::Store;
+
+use crate::config::EngineConfig;
+use crate::container::Containers;
+use crate::container::launch::make_directory;
+use crate::error::Result;
+use crate::image::Images;
+use crate::names::new_id;
+use crate::registry::Registries;
+
+pub use client::{Client, Files, SshSocket, Transfer};
+pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
+pub use failure::{BuildFailure, Place};
+pub use request::{
+    BuildRequest, ContextSource, DockerfileSource, Entitlements, GraphSource, Limits, Material,
+    ResolvedImage, Solved,
+};
+pub use solve::Planned;
+pub use vertex::Step;
+
+/// All builds of one engine, and what they have in common.
+pub struct Builds {
+    config: Arc<EngineConfig>,
+    store: Arc<Store>,
+    images: Arc<Images>,
+    registries: Arc<Registries>,
+    containers: Arc<Containers>,
+    cache: Cache,
+}
+
+impl fmt::Debug for Builds {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Builds").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// One client's build: several solves may be part of it. What it uses is kept until it is dropped.
+pub struct Build {
+    pub(super) builds: Arc<Builds>,
+    id: String,
+    started: jiff::Timestamp,
+    client: Arc<dyn Client>,
+    tell: Tell,
+    cancel: Arc<Cancel>,
+    runtime: tokio::runtime::Handle,
+    /// Directories of the client's that must stay as they are.
+    held: Mutex<Vec<Files>>,
+    materials: Mutex<BTreeSet<Material>>,
+    /// What was fetched from elsewhere, by what was asked for.
+    fetched: Mutex<HashMap<String, Arc<Mutex<Option<PathBuf>>>>>,
+}
+
+impl fmt::Debug for Build {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Build").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Builds {
+    /// The builds of an engine, with the cache that earlier ones left.
+    ///
+    /// # Errors
+    /// When the cache cannot be read.
+    pub(crate) fn open(
+        config: Arc<EngineConfig>,
+        store: Arc<Store>,
+        images: Arc<Images>,
+        registries: Arc<Registries>,
+        containers: Arc<Containers>,
+    ) -> Result<Self> {
+        let places = config.data_root.join("build").join("tmp");
+        run::sweep(&places);
+        make_directory(&places)?;
+        let cache = Cache::open(store.clone(), config.data_root.join("build").join("mounts"))?;
+        Ok(Self { config, store, images, registries, containers, cache })
+    }
+
+    /// Begins a build; on a thread of the runtime.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, client: Arc<dyn Client>, tell: Tell, cancel: Arc<Cancel>) -> Arc<Build> {
+        Arc::new(Build {
+            builds: self.clone(),
+            id: new_id(),
+            started: jiff::Timestamp::now(),
+            client,
+            tell,
+            cancel,
+            runtime: tokio::runtime::Handle::current(),
+            held: Mutex::default(),
+            materials: Mutex::default(),
+            fetched: Mutex::default(),
+        })
+    }
+
+    /// Where builds keep what goes with them.
+    fn places(&self) -> PathBuf {
+        self.config.data_root.join("build").join("tmp")
+    }
+
+    /// What earlier builds left.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+}
+
+impl Build {
+    /// 64 hex digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Who asked.
+    #[must_use]
+    pub fn client(&self) -> &Arc<dyn Client> {
+        &self.client
+    }
+
+    /// Ends it.
+    #[must_use]
+    pub fn cancel(&self) -> &Arc<Cancel> {
+        &self.cancel
+    }
+
+    fn hold(&self, files: Files) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(files);
+    }
+
+    fn used(&self, material: Material) {
+        self.materials.lock().unwrap_or_else(PoisonError::into_inner).insert(material);
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        if let Err(error) = self.builds.cache.save() {
+            tracing::warn!("save the build cache: {error}");
+        }
+    }
+}
+
+/// Resolves when a build is ended from outside.
+async fn canceled(cancel: &Cancel) {
+    while !cancel.is_set() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How often somebody who waits looks whether the build was ended.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(20);

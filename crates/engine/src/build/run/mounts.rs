@@ -1,0 +1,177 @@
+//! What is mounted in a build's process: made ready below a directory of its own, and taken away with it.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use wharf_build::graph::Access;
+use wharf_build::solve::{MountSource, ReadyMount};
+use wharf_sys::mount::{DetachedMount, Recipe};
+use wharf_sys::root::Root;
+
+use crate::build::{Build, SshSocket};
+use crate::container::spec::points::{Kind, Point};
+
+/// The largest secret, bytes: what BuildKit allows.
+const LARGEST_SECRET: usize = 500 << 10;
+
+/// The mounts of one process.
+pub(super) struct Mounts<'a> {
+    build: &'a Build,
+    place: PathBuf,
+    mounted: Vec<PathBuf>,
+    sockets: Vec<SshSocket>,
+    /// Where secrets are: memory, mounted with the first.
+    secrets: Option<PathBuf>,
+}
+
+impl<'a> Mounts<'a> {
+    /// Mounts at `place`, which is made when it is needed.
+    pub(super) fn new(build: &'a Build, place: PathBuf) -> Self {
+        Self { build, place, mounted: Vec::new(), sockets: Vec::new(), secrets: None }
+    }
+
+    /// Makes the sources ready, in order; what is optional and not there is left out.
+    pub(super) fn prepare(&mut self, mounts: &[ReadyMount]) -> Result<Vec<Point>, String> {
+        let mut points = Vec::new();
+        for (number, mount) in mounts.iter().enumerate() {
+            points.extend(self.point(number, mount)?);
+        }
+        Ok(points)
+    }
+
+    fn point(&mut self, number: usize, mount: &ReadyMount) -> Result<Option<Point>, String> {
+        let bind = |source: PathBuf, rw: bool| {
+            let mut point = Point::new(Kind::Bind, &mount.destination);
+            point.source = source.to_string_lossy().into_owned();
+            point.rw = rw;
+            point
+        };
+        Ok(match &mount.source {
+            MountSource::Tmpfs(size) => {
+                let mut point = Point::new(Kind::Tmpfs, &mount.destination);
+                // Programs may be run from it, as from BuildKit's.
+                point.options = size.map_or("exec".to_owned(), |size| format!("exec,size={size}"));
+                Some(point)
+            }
+            MountSource::Directory(path) => Some(bind(below(path, &mount.selector)?, !mount.read_only)),
+            MountSource::Layers(recipe) => {
+                let path = self.mount(number, recipe)?;
+                Some(bind(below(&path, &mount.selector)?, !mount.read_only))
+            }
+            MountSource::Secret(access) => self.secret(number, access)?.map(|path| bind(path, false)),
+            MountSource::Ssh(access) => self.ssh(access)?.map(|path| bind(path, false)),
+        })
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf, String> {
+        let path = self.place.join(name);
+        let made = fs::DirBuilder::new().recursive(true).create(&path);
+        made.map_err(|error| format!("mkdir {}: {error}", path.display()))?;
+        Ok(path)
+    }
+
+    fn mount(&mut self, number: usize, recipe: &Recipe) -> Result<PathBuf, String> {
+        let path = self.directory(&number.to_string())?;
+        let mount = recipe.mount().map_err(|error| format!("mount layers: {error}"))?;
+        self.attach(&mount, &path)?;
+        Ok(path)
+    }
+
+    fn attach(&mut self, mount: &DetachedMount, path: &Path) -> Result<(), String> {
+        let failed = |error: &dyn std::fmt::Display| format!("mount at {}: {error}", path.display());
+        let place = fs::File::open(path).map_err(|error| failed(&error))?;
+        mount.attach(place.as_fd()).map_err(|error| failed(&error))?;
+        self.mounted.push(path.to_owned());
+        Ok(())
+    }
+
+    /// A secret in a file that is nowhere but in memory.
+    fn secret(&mut self, number: usize, access: &Access) -> Result<Option<PathBuf>, String> {
+        let Some(value) = self.build.client().secret(&access.id)? else {
+            return if access.required { Err(format!("secret {}: not found", access.id)) } else { Ok(None) };
+        };
+        if value.len() > LARGEST_SECRET {
+            return Err(format!("secret {} is larger than {LARGEST_SECRET} bytes", access.id));
+        }
+        let directory = match &self.secrets {
+            Some(directory) => directory.clone(),
+            None => {
+                let path = self.directory("secrets")?;
+                let flags = MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                let memory = DetachedMount::new("tmpfs", "tmpfs", &["mode=0700"], flags)
+                    .map_err(|error| format!("mount memory for secrets: {error}"))?;
+                self.attach(&memory, &path)?;
+                self.secrets.insert(path).clone()
+            }
+        };
+        let path = directory.join(number.to_string());
+        let written = (|| {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(&value)?;
+            std::os::unix::fs::fchown(&file, Some(access.uid), Some(access.gid))?;
+            file.set_permissions(fs::Permissions::from_mode(access.mode))
+        })();
+        written.map_err(|error: std::io::Error| format!("write secret {}: {error}", access.id))?;
+        Ok(Some(path))
+    }
+
+    fn ssh(&mut self, access: &Access) -> Result<Option<PathBuf>, String> {
+        match self.build.client().ssh(&access.id, access.uid, access.gid, access.mode)? {
+            Some(socket) => {
+                let path = socket.path.clone();
+                self.sockets.push(socket);
+                Ok(Some(path))
+            }
+            None if access.required => Err(format!("no SSH key \"{}\" forwarded from the client", access.id)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Drop for Mounts<'_> {
+    fn drop(&mut self) {
+        for path in self.mounted.iter().rev() {
+            if let Err(error) = unmount(path, UnmountFlags::DETACH) {
+                tracing::warn!("unmount {}: {error}", path.display());
+            }
+        }
+        match fs::remove_dir_all(&self.place) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("remove {}: {error}", self.place.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A path inside a tree that others wrote, reached without leaving it.
+fn below(base: &Path, selector: &str) -> Result<PathBuf, String> {
+    if selector.trim_matches('/').is_empty() {
+        return Ok(base.to_owned());
+    }
+    let found = Root::open(base).and_then(|root| {
+        root.stat_follow(selector)?;
+        root.canonicalize(selector)
+    });
+    let inside = found.map_err(|error| format!("failed to mount {selector}: {error}"))?;
+    Ok(base.join(inside.strip_prefix("/").unwrap_or(&inside)))
+}
+
+/// Unmounts what is mounted below a directory.
+pub(super) fn sweep(places: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let below = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let mut below: Vec<&Path> = below.filter(|path| path.starts_with(places)).collect();
+    below.reverse();
+    for path in below {
+        if let Err(error) = unmount(path, UnmountFlags::DETACH) {
+            tracing::warn!("unmount {}: {error}", path.display());
+        }
+    }
+}

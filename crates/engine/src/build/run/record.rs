@@ -1,0 +1,115 @@
+//! A build's process as a container that nobody lists: from what the graph says to what a start needs.
+
+use std::collections::BTreeMap;
+
+use wharf_api::{ContainerConfig, HostConfig, LogConfig, Ulimit};
+use wharf_build::dockerfile::{NetworkMode, Security};
+use wharf_build::graph::Execute;
+use wharf_build::solve::Process;
+use wharf_shim::protocol::Timestamp;
+use wharf_sys::time::wall_nanos;
+
+use super::super::host::Hosted;
+use crate::container::record::Record;
+use crate::container::spec::points::Point;
+
+/// The host name of a process that is given none, BuildKit's.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// What a start needs to know.
+pub(super) fn of(
+    host: &Hosted<'_>,
+    id: &str,
+    process: &Process<'_>,
+    mounts: Vec<Point>,
+) -> Result<Record, String> {
+    let execute = process.execute;
+    let mut arguments = execute.arguments.iter().cloned();
+    Ok(Record {
+        id: id.to_owned(),
+        name: format!("build-{}", &id[..12]),
+        created: Timestamp(wall_nanos()),
+        image_id: String::new(),
+        config: config(host, execute)?,
+        host_config: host_config(host, execute)?,
+        endpoints: BTreeMap::new(),
+        path: arguments.next().unwrap_or_default(),
+        args: arguments.collect(),
+        mounts,
+        driver: host.build.builds.store.driver().name().to_owned(),
+        platform: "linux".to_owned(),
+    })
+}
+
+fn config(host: &Hosted<'_>, execute: &Execute) -> Result<ContainerConfig, String> {
+    // The engine's own variable for containers is none of a build's.
+    let mut environment = vec!["HOSTNAME".to_owned()];
+    environment.extend(execute.environment.iter().cloned());
+    environment.extend(execute.proxies.iter().cloned());
+    for (variable, id, required) in &execute.secret_environment {
+        match host.build.client().secret(id)? {
+            Some(value) => environment.push(format!("{variable}={}", String::from_utf8_lossy(&value))),
+            None if *required => return Err(format!("secret {id}: not found")),
+            None => {}
+        }
+    }
+    let hostname = if execute.hostname.is_empty() { HOSTNAME } else { &execute.hostname };
+    Ok(ContainerConfig {
+        hostname: hostname.to_owned(),
+        user: execute.user.clone(),
+        env: Some(environment),
+        cmd: Some(execute.arguments.clone()),
+        working_dir: execute.directory.clone(),
+        ..ContainerConfig::default()
+    })
+}
+
+fn host_config(host: &Hosted<'_>, execute: &Execute) -> Result<HostConfig, String> {
+    let limits = &host.options.limits;
+    let privileged = execute.security == Security::Insecure;
+    if privileged && !host.options.entitlements.insecure {
+        return Err("security.insecure is not allowed".to_owned());
+    }
+    let ulimits = limits.ulimits.iter().map(|(name, soft, hard)| Ulimit {
+        name: name.clone(),
+        soft: *soft,
+        hard: *hard,
+    });
+    Ok(HostConfig {
+        network_mode: network(host, execute.network)?,
+        extra_hosts: Some(execute.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        log_config: LogConfig { r#type: "none".to_owned(), ..LogConfig::default() },
+        memory: limits.memory,
+        memory_swap: limits.memory_swap,
+        cpu_shares: limits.cpu_shares,
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        cpuset_cpus: limits.cpuset_cpus.clone(),
+        cpuset_mems: limits.cpuset_mems.clone(),
+        shm_size: if limits.shm_size > 0 { limits.shm_size } else { host.build.builds.config.shm_size },
+        ulimits: Some(ulimits.collect()),
+        cgroup_parent: limits.cgroup_parent.clone(),
+        security_opt: Some(limits.security.clone()),
+        cgroupns_mode: host.build.builds.config.default_cgroupns.clone(),
+        ipc_mode: "private".to_owned(),
+        init: Some(false),
+        privileged,
+        ..HostConfig::default()
+    })
+}
+
+/// The network: what the instruction says, else what the request does.
+fn network(host: &Hosted<'_>, asked: NetworkMode) -> Result<String, String> {
+    let mode = match asked {
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Default => match host.options.network.as_str() {
+            "" | "default" => "bridge",
+            other => other,
+        },
+    };
+    if mode == "host" && asked == NetworkMode::Host && !host.options.entitlements.network_host {
+        return Err("network.host is not allowed".to_owned());
+    }
+    Ok(mode.to_owned())
+}
