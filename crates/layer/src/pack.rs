@@ -49,6 +49,20 @@ pub fn pack_dir<W: Write>(dir: &Dir, options: PackOptions<'_>, output: W) -> Res
     packer.finish()
 }
 
+/// Writes several trees as one archive, each below a name of its own (empty: at the top), nothing newer than `latest`.
+pub fn pack_all<W: Write>(trees: &[(&Root, &[u8])], latest: Option<i64>, output: W) -> Result<W> {
+    let mut packer = Packer::new(output, None).not_after(latest);
+    for (root, name) in trees {
+        let top = root.top()?;
+        if !name.is_empty() {
+            let entry = packer.describe(&top.stat_self()?, Kind::Directory, name);
+            packer.writer.append(&entry)?;
+        }
+        packer.children(&top, name)?;
+    }
+    packer.finish()
+}
+
 /// Writes entries of trees, hard links between them as links.
 pub(crate) struct Packer<W: Write> {
     writer: Writer<W>,

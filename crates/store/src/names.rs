@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use wharf_oci::{Digest, Reference};
+use wharf_oci::{DiffId, Digest, Reference};
 
 use crate::error::{Error, Result};
-use crate::image::{Image, Name};
+use crate::image::{Image, ImageLayer, Name};
 use crate::{Store, blob, schema};
 
 impl Store {
@@ -178,6 +178,18 @@ impl Store {
     /// [`Error::NoBlob`].
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         blob::open(&self.paths.blob(digest), digest)
+    }
+
+    /// A layer as an image names it, one that is compressed before one that is not.
+    #[must_use]
+    pub fn image_layer(&self, diff_id: &DiffId) -> Option<ImageLayer> {
+        let state = self.read();
+        let of_images = state.images.values().flat_map(|image| &image.layers);
+        let of_steps = state.steps.values().filter_map(|step| step.layer.as_ref());
+        let same = of_images.chain(of_steps).filter(|layer| layer.diff_id == *diff_id);
+        let there = same.filter(|layer| state.blobs.contains_key(&layer.blob.digest));
+        let plain = |layer: &&ImageLayer| layer.blob.digest == layer.diff_id.0;
+        there.min_by_key(|layer| (plain(layer), layer.blob.digest)).cloned()
     }
 
     /// Whether a blob is stored.

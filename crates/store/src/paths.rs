@@ -23,6 +23,7 @@ impl Paths {
             paths.layers(),
             paths.actives(),
             paths.steps(),
+            crate::snapshot::tree(&paths.empty()),
             paths.trash(),
             paths.ingest(),
         ];
@@ -70,6 +71,11 @@ impl Paths {
     /// What build steps left, one directory each.
     pub(crate) fn steps(&self) -> PathBuf {
         self.root.join("snapshots/steps")
+    }
+
+    /// A layer with nothing in it.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.root.join("snapshots/empty")
     }
 
     /// The layer below every image: mount points that each container needs.

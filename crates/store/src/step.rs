@@ -99,13 +99,18 @@ impl Store {
         Ok(Step { store: Arc::clone(self), dir, id: unique(&id), lower, kept: false })
     }
 
-    /// How the tree of a chain is mounted, read-only.
+    /// How the tree of a chain is mounted, read-only: its own files, without the mount points that a container finds.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`] when one of its layers is gone.
     pub fn chain_view(&self, chain: &[ChainLayer]) -> Result<Recipe> {
         self.stacking()?;
-        Ok(self.snapshotter().view(&self.chain_dirs(chain)?))
+        let mut dirs = self.chain_dirs(chain)?;
+        dirs.pop();
+        if dirs.is_empty() {
+            dirs.push(self.paths.empty());
+        }
+        Ok(self.snapshotter().view(&dirs))
     }
 
     /// Whether all layers of a chain are there.
