@@ -227,6 +227,16 @@ impl Batch {
         Ok(placed)
     }
 
+    /// An empty directory on the store's disk that goes with the batch.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        let place = self.place();
+        fs::create_dir(&place).doing(|| at("create", &place))?;
+        Ok(place)
+    }
+
     /// Ends the lease: what was to come is worth nothing to another attempt.
     ///
     /// # Errors

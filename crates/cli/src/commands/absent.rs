@@ -1,7 +1,6 @@
 //! Commands of Docker's that are known and not there: building, registries, swarm, plugins.
 
 use serde_json::json;
-use wharf_api::client::escape;
 
 use super::{Outcome, prune};
 use crate::connect::Target;
@@ -45,41 +44,6 @@ impl BuilderPrune {
             "This will remove all dangling build cache."
         };
         self.common.build_cache(target, what, self.all).await
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Search {
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "FILTER")]
-    filter: Vec<String>,
-    /// Pretty-print search using a Go template
-    #[arg(long, value_name = "STRING")]
-    format: Option<String>,
-    /// Max number of search results
-    #[arg(long, value_name = "INT", default_value_t = 0)]
-    limit: i64,
-    /// Don't truncate output
-    #[arg(long)]
-    no_trunc: bool,
-    #[arg(value_name = "TERM")]
-    term: String,
-}
-
-impl Search {
-    pub(crate) async fn run(self, target: &Target) -> Outcome {
-        let client = target.connect().await?;
-        let limit = if self.limit > 0 { self.limit.to_string() } else { String::new() };
-        let query = [
-            ("term", &*escape(&self.term)),
-            ("limit", &limit),
-            ("filters", &crate::filters::query(&self.filter)?),
-        ];
-        let found: Vec<serde_json::Value> =
-            client.get(&crate::filters::path("/images/search", &query)).await?;
-        let format = self.format.as_deref().unwrap_or("{{.name}}\t{{.description}}");
-        found.iter().try_for_each(|item| print(&crate::format::document(format, item)?))?;
-        Ok(0)
     }
 }
 

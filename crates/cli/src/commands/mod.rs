@@ -3,6 +3,7 @@
 
 mod absent;
 mod attach;
+mod bootstrap;
 mod check;
 mod commit;
 mod context;
@@ -40,6 +41,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -172,7 +174,7 @@ commands! {
         /// Save one or more images to a tar archive (streamed to STDOUT by default)
         Save(save::Save),
         /// Search a registry for images
-        Search(absent::Search),
+        Search(search::Search),
         /// Manage Swarm secrets (not available)
         #[command(hide = true)]
         Secret(absent::Absent<5>),
@@ -279,6 +281,8 @@ commands! {
 commands! {
     /// `wharf image …`.
     ImageCommand {
+        /// Make a minimal base image from a distribution's package archive
+        Bootstrap(bootstrap::Bootstrap),
         /// Build an image from a Dockerfile (not available)
         Build(absent::Absent<0>),
         /// Show the history of an image

@@ -1,23 +1,31 @@
 //! `wharf volume …`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::json;
 use wharf_api::Volume;
+use wharf_api::client::{Body, escape};
 
-use super::{Outcome, commands, each, inspect, prune, ps};
+use super::{Outcome, commands, each, inspect, load, prune, ps, save};
 use crate::connect::Target;
-use crate::error::{CliError, print};
+use crate::error::{CliError, print, say};
 use crate::filters::{path, query};
 use crate::format;
 
 commands! {
     /// The verbs of volumes.
     VolumeCommand {
+        /// Copy a volume into a new one, sharing contents where the file system can
+        Clone(Duplicate),
         /// Create a volume
         Create(Create),
+        /// Write the content of a volume as a tar archive
+        Export(Export),
+        /// Make a volume of a tar archive
+        Import(Import),
         /// Display detailed information on one or more volumes
         Inspect(Inspect),
         /// List volumes
@@ -25,6 +33,8 @@ commands! {
         Ls(Ls),
         /// Remove unused local volumes
         Prune(prune::Volumes),
+        /// Give a volume another name
+        Rename(Rename),
         /// Remove one or more volumes
         #[command(visible_alias = "remove")]
         Rm(Rm),
@@ -51,17 +61,19 @@ pub(crate) struct Create {
 impl Create {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let pairs = |list: &[String]| -> BTreeMap<String, String> {
-            list.iter()
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
-        };
         let request = json!({ "Name": self.name, "Driver": self.driver, "DriverOpts": pairs(&self.opt), "Labels": pairs(&self.label) });
         let made: Volume = client.post("/volumes/create", &request).await?;
         print(&made.name)?;
         Ok(0)
     }
+}
+
+fn pairs(list: &[String]) -> BTreeMap<String, String> {
+    let pair = |pair: &String| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    list.iter().map(pair).collect()
 }
 
 #[derive(Debug, clap::Args)]
@@ -160,6 +172,98 @@ impl Rm {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[arg(value_name = "VOLUME")]
+    name: String,
+}
+
+impl Export {
+    async fn run(self, target: &Target) -> Outcome {
+        save::refuse_terminal(self.output.as_deref())?;
+        let client = target.connect().await?;
+        let path = format!("/volumes/{}/export", escape(&self.name));
+        let answer = client.send(Method::GET, &path, Body::Empty, &[]).await?;
+        save::receive(answer.into_body(), self.output.as_deref()).await?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// Set metadata for the volume
+    #[arg(long, value_name = "LIST")]
+    label: Vec<String>,
+    #[arg(value_name = "VOLUME")]
+    name: String,
+    /// An archive, compressed or not; "-" is standard input
+    #[arg(value_name = "file|-", default_value = "-")]
+    source: String,
+}
+
+impl Import {
+    async fn run(self, target: &Target) -> Outcome {
+        let body = load::send(Some(Path::new(&self.source)).filter(|path| *path != "-"))?;
+        let client = target.connect().await?;
+        let labels =
+            if self.label.is_empty() { String::new() } else { json!(pairs(&self.label)).to_string() };
+        let path = format!("/volumes/{}/import?labels={}", escape(&self.name), escape(&labels));
+        let answer = client.send(Method::POST, &path, body, &[]).await?;
+        // The answer is the volume, whose name is known.
+        drop(answer);
+        print(&self.name)?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Duplicate {
+    /// Set metadata for the new volume, instead of the original's
+    #[arg(long, value_name = "LIST")]
+    label: Vec<String>,
+    #[arg(value_name = "VOLUME")]
+    name: String,
+    #[arg(value_name = "NEW_VOLUME", default_value = "", hide_default_value = true)]
+    new: String,
+}
+
+impl Duplicate {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let mut request = json!({ "Name": self.new });
+        if !self.label.is_empty() {
+            request["Labels"] = json!(pairs(&self.label));
+        }
+        let answer: serde_json::Value =
+            client.post(&format!("/volumes/{}/clone", escape(&self.name)), &request).await?;
+        for warning in answer["Warnings"].as_array().into_iter().flatten() {
+            say(&format!("WARNING: {}", warning.as_str().unwrap_or_default()));
+        }
+        print(answer["Volume"]["Name"].as_str().unwrap_or_default())?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rename {
+    #[arg(value_name = "VOLUME")]
+    name: String,
+    #[arg(value_name = "NEW_NAME")]
+    new: String,
+}
+
+impl Rename {
+    async fn run(self, target: &Target) -> Outcome {
+        let client = target.connect().await?;
+        let path = format!("/volumes/{}/rename?name={}", escape(&self.name), escape(&self.new));
+        client.call(Method::POST, &path).await?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Update {
     /// Cluster volume availability ("active", "pause", "drain")
     #[arg(long, value_name = "STRING", default_value = "active")]
@@ -172,7 +276,7 @@ impl Update {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let volume: Volume =
-            client.get(&format!("/volumes/{}", wharf_api::client::escape(&self.name))).await?;
+            client.get(&format!("/volumes/{}", escape(&self.name))).await?;
         Err(CliError::new(format!(
             "{}: can only update cluster volumes (asked for availability {})",
             volume.name, self.availability

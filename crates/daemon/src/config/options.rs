@@ -122,6 +122,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     both("default-runtime", Text, Works, "OCI runtime of containers that name none"),
     named("insecure-registry", "insecure-registries", List, Works, "Registries without TLS"),
     named("registry-mirror", "registry-mirrors", List, Works, "Mirrors of Docker Hub"),
+    both("search-index", Text, Works, "Address of the index that searches ask"),
     both("min-api-version", Text, Works, "Oldest API version served"),
     both("tls", Bool, Works, "Use TLS"),
     both("tlsverify", Bool, Works, "Use TLS and verify clients"),

@@ -267,6 +267,15 @@ fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
         let lower = upper.to_lowercase();
         given.or_else(|| variable(upper)).or_else(|| variable(lower)).unwrap_or_default()
     };
+    let search_index = values.text("search-index").unwrap_or_default().to_owned();
+    if !search_index.is_empty()
+        && !search_index.starts_with("http://")
+        && !search_index.starts_with("https://")
+    {
+        return Err(SettingsError(format!(
+            "invalid search-index: {search_index}: it begins with http:// or https://"
+        )));
+    }
     let attempts = number("max-download-attempts", default.attempts as usize)?;
     Ok(RegistrySettings {
         http_proxy: proxy("http-proxy"),
@@ -275,6 +284,7 @@ fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
         downloads: number("max-concurrent-downloads", default.downloads)?,
         uploads: number("max-concurrent-uploads", default.uploads)?,
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        search_index,
         ..default
     })
 }

@@ -99,6 +99,7 @@ pub(crate) static TABLE: &[Route] = routes! {
     GET "/images/{name*}/attestations" Read image::attestations;
     POST "/images/load" Body image::load;
     POST "/images/create" Body image::create;
+    POST "/images/bootstrap" Read image::bootstrap;
     POST "/images/prune" Change image::prune;
     POST "/images/{name*}/push" Read image::push;
     POST "/images/{name*}/tag" Change image::tag;

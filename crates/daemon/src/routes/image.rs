@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 use wharf_api::shape::Document;
+use wharf_engine::container::bootstrap::BootstrapOptions;
 use wharf_engine::image::{ImportOptions, ListOptions, PullOptions, PushOptions};
 use wharf_engine::{Error, Result};
 use wharf_oci::Platform;
@@ -114,6 +115,20 @@ async fn pull(call: Call) -> Result<Answer> {
     answer::checked_stream(JSON, images.pull(options).await?).await
 }
 
+/// Wharf's own: a base image from a distribution's archive.
+pub(crate) async fn bootstrap(call: Call) -> Result<Answer> {
+    let query = &call.query;
+    let include = query.get("include").split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+    let options = BootstrapOptions {
+        name: query.get("name").to_owned(),
+        mirror: query.get("mirror").to_owned(),
+        snapshot: query.get("snapshot").to_owned(),
+        keyring: query.get("keyring").to_owned(),
+        include: include.collect(),
+    };
+    answer::checked_stream(JSON, call.engine().containers.bootstrap(options)?).await
+}
+
 pub(crate) async fn push(mut call: Call) -> Result<Answer> {
     // Docker's client sends an empty document of its own packet: an answer that comes before it would break its write.
     call.bytes(1 << 20).await?;
@@ -126,10 +141,12 @@ pub(crate) async fn search(call: Call) -> Result<Answer> {
     if call.query.get("term").is_empty() {
         return Err(Error::invalid("no search term given"));
     }
-    Err(Error::not_implemented(
-        "there is no index to search: Wharf asks none by itself, and the setting that would name one, search-index, \
-         is not available in this version",
-    ))
+    let limit = match call.query.get("limit") {
+        "" => None,
+        text => Some(text.parse().map_err(|_| Error::invalid(format!("invalid limit: {text}")))?),
+    };
+    let filters = call.query.filters()?;
+    answer::json(&call.engine().images.search(call.query.get("term"), limit, &filters).await?)
 }
 
 pub(crate) async fn distribution(call: Call) -> Result<Answer> {

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod attach;
 mod attached;
+pub mod bootstrap;
 pub mod changes;
 pub mod commit;
 pub mod create;

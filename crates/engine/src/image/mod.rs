@@ -24,6 +24,7 @@ mod registry;
 mod remove;
 mod resolve;
 mod save;
+mod search;
 mod tag;
 mod usage;
 
@@ -48,6 +49,7 @@ pub use pull::PullOptions;
 pub use push::PushOptions;
 pub(crate) use tag::target as new_name;
 
+pub use search::SearchResult;
 /// The largest config, manifest or index that is read, bytes.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
 

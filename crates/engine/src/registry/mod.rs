@@ -30,6 +30,8 @@ pub struct RegistrySettings {
     pub uploads: usize,
     /// Attempts of a transfer before it is given up.
     pub attempts: u32,
+    /// Address of the index that searches ask; empty for none.
+    pub search_index: String,
 }
 
 impl Default for RegistrySettings {
@@ -42,6 +44,7 @@ impl Default for RegistrySettings {
             downloads: 3,
             uploads: 5,
             attempts: 5,
+            search_index: String::new(),
         }
     }
 }
@@ -55,6 +58,7 @@ pub struct Registries {
 #[derive(Debug)]
 struct Now {
     client: Client,
+    search_index: String,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
 }
@@ -75,6 +79,11 @@ impl Registries {
     /// The client.
     pub fn client(&self) -> Client {
         self.now().client.clone()
+    }
+
+    /// The index that searches ask.
+    pub fn search_index(&self) -> Option<String> {
+        Some(self.now().search_index.clone()).filter(|index| !index.is_empty())
     }
 
     /// Tries credentials at a registry: `localhost:5000`, `https://index.docker.io/v1/`; nothing means the hub.
@@ -123,7 +132,12 @@ impl Now {
             ..Config::default()
         })?;
         let turns = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { client, downloads: turns(settings.downloads), uploads: turns(settings.uploads) })
+        Ok(Self {
+            client,
+            search_index: settings.search_index.clone(),
+            downloads: turns(settings.downloads),
+            uploads: turns(settings.uploads),
+        })
     }
 }
 

@@ -1,9 +1,10 @@
-//! Work on one container's tree in a process of its own: cp, export, changes, diff.
+//! Work on one container's tree in a process of its own: cp, export, changes, diff; and making a base image's tree.
 //!
 //! The process has one thread, a private mount namespace and descriptors on one tree; it dies with its work, so a hung
 //! file system or a hostile tree costs the daemon nothing but that process. Descriptors: 0 a stream in, 1 a stream out,
 //! 3 the [`Job`] as JSON, 4 [`Answer`]s as lines of JSON.
 
+mod bootstrap;
 mod run;
 mod stat;
 mod tree;
@@ -17,6 +18,7 @@ use wharf_sys::inherit;
 use wharf_sys::mount::Recipe;
 use wharf_sys::namespace::IdMap;
 
+pub use bootstrap::{Bootstrap, Release};
 pub use stat::PathStat;
 
 /// Where the [`Job`] is read from.
@@ -49,6 +51,8 @@ pub enum Job {
         /// The layers below.
         base: Recipe,
     },
+    /// Makes a base image's tree, answers [`Answer::Progress`] and [`Answer::Archive`], then writes it as a layer.
+    Bootstrap(Bootstrap),
 }
 
 /// A container's tree.
@@ -132,6 +136,10 @@ pub enum Answer {
         /// Its length.
         size: u64,
     },
+    /// What is being done, in words.
+    Progress(String),
+    /// The state of the archive that a tree was made from.
+    Archive(Release),
     /// All is done; always last, unless it failed.
     Done,
     /// It failed.

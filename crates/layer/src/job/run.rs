@@ -9,7 +9,7 @@ use wharf_sys::mount::Recipe;
 use wharf_sys::root::Root;
 
 use super::stat::{absolute, base, lookup_failure, resolve_dir, stat};
-use super::{Answer, Answers, Failure, Job, Task, Tree, tree};
+use super::{Answer, Answers, Failure, Job, Task, Tree, bootstrap, tree};
 use crate::{Change, PackOptions, UnpackOptions, Whiteouts};
 
 /// Streams are read and written in pieces of this many bytes.
@@ -30,6 +30,11 @@ pub(super) fn run(job: Job, answers: &mut Answers) -> Result<(), Failure> {
             let summary = diff(&tree, &base, &mut output)?;
             output.flush()?;
             answers.send(&Answer::Layer { diff_id: summary.diff_id.to_string(), size: summary.stream_size })
+        }
+        Job::Bootstrap(job) => {
+            let root = bootstrap::run(&job, answers)?;
+            crate::pack(&root, Path::new("/"), PackOptions::default(), output()?)?.flush()?;
+            Ok(())
         }
     }
 }
