@@ -79,6 +79,8 @@ pub struct Plan {
     pub config: ImageConfig,
     /// What could be better.
     pub warnings: Vec<Warning>,
+    /// The stages that it takes, by number, in their order.
+    pub stages: Vec<usize>,
 }
 
 /// Why there is no plan.

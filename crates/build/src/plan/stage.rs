@@ -336,6 +336,8 @@ impl<'a> Planner<'a> {
     /// The result of the target stage.
     pub(super) fn finish(mut self, target: usize) -> Result<Plan, PlanError> {
         let lines = self.dockerfile.stages[target].lines;
+        let planned = self.stages.iter().enumerate().filter(|(_, stage)| stage.is_some());
+        let stages = planned.map(|(at, _)| at).collect();
         let Some(mut state) = self.stages[target].take() else {
             return Err(PlanError::at(lines, "stage was not planned"));
         };
@@ -349,7 +351,13 @@ impl<'a> Planner<'a> {
         let check = check.map_err(|why| PlanError::at(Lines::one(1), why))?;
         self.warnings.retain(|warning| check.tells(warning.rule));
         self.warnings.sort_by_key(|warning| warning.lines);
-        Ok(Plan { graph: self.graph, result: state.tree, config: state.image, warnings: self.warnings })
+        Ok(Plan {
+            graph: self.graph,
+            result: state.tree,
+            config: state.image,
+            warnings: self.warnings,
+            stages,
+        })
     }
 }
 

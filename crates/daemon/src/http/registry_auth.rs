@@ -23,9 +23,17 @@ impl Call {
 }
 
 fn parse(header: &str) -> RegistryCredentials {
+    wharf_api::from_slice(&bytes(header)).map_or(RegistryCredentials::Anonymous, |auth| of(&auth))
+}
+
+fn bytes(header: &str) -> Vec<u8> {
     let header = header.trim();
-    let decoded = URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header)).unwrap_or_default();
-    wharf_api::from_slice(&decoded).map_or(RegistryCredentials::Anonymous, |auth| of(&auth))
+    URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header)).unwrap_or_default()
+}
+
+/// The document that a header carries; the zero value where it cannot be read.
+pub(crate) fn decoded<T: serde::de::DeserializeOwned + Default>(header: &str) -> T {
+    wharf_api::from_slice(&bytes(header)).unwrap_or_default()
 }
 
 /// Credentials out of the document that clients keep them in.

@@ -3,8 +3,10 @@
 //! [`Builds`] belongs to the engine; a [`Build`] is one client's, from its first question to its last. It knows no HTTP
 //! and no gRPC: who asked is a [`Client`], what happens is told as [`BuildEvent`]s.
 
+mod classic;
 mod client;
 mod event;
+pub mod export;
 mod failure;
 mod host;
 mod request;
@@ -16,7 +18,7 @@ mod vertex;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wharf_build::solve::{Cache, Cancel};
 use wharf_store::Store;
@@ -29,6 +31,7 @@ use crate::image::Images;
 use crate::names::new_id;
 use crate::registry::Registries;
 
+pub use classic::ClassicOptions;
 pub use client::{Client, Files, SshSocket, Transfer};
 pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
 pub use failure::{BuildFailure, Place};
@@ -47,6 +50,8 @@ pub struct Builds {
     registries: Arc<Registries>,
     containers: Arc<Containers>,
     cache: Cache,
+    /// Those that can be ended by the id that their client gave.
+    running: Mutex<HashMap<String, Weak<Cancel>>>,
 }
 
 impl fmt::Debug for Builds {
@@ -93,7 +98,7 @@ impl Builds {
         run::sweep(&places);
         make_directory(&places)?;
         let cache = Cache::open(store.clone(), config.data_root.join("build").join("mounts"))?;
-        Ok(Self { config, store, images, registries, containers, cache })
+        Ok(Self { config, store, images, registries, containers, cache, running: Mutex::default() })
     }
 
     /// Begins a build; on a thread of the runtime.

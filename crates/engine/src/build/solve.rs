@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use wharf_build::dockerfile::{Dockerfile, Lines, ParseError};
 use wharf_build::graph::{Edge, Graph};
-use wharf_build::plan::{BaseImage, ContextSource, ImageRequest, Plan, PlanError, PlanOptions, plan};
+use wharf_build::plan::{BaseImage, ImageRequest, Plan, PlanError, PlanOptions, plan};
 use wharf_build::solve::{Event, Solver, Tree};
 use wharf_oci::Platform;
 use wharf_sys::root::Root;
@@ -69,6 +69,19 @@ impl Build {
     /// What is wrong with it.
     pub async fn plan(self: &Arc<Self>, request: BuildRequest) -> Result<Vec<Planned>, BuildFailure> {
         self.sleeping(move |build| build.planned(&request)).await
+    }
+
+    /// Does what was planned.
+    ///
+    /// # Errors
+    /// The first failure, with its place.
+    pub async fn solve(
+        self: &Arc<Self>,
+        planned: Planned,
+        request: &BuildRequest,
+    ) -> Result<Solved, BuildFailure> {
+        let options = RunOptions::from(request);
+        self.sleeping(move |build| build.solved(planned, &options)).await
     }
 
     /// Makes one result of a graph; `None`: an empty tree.
@@ -246,9 +259,4 @@ fn at_base(
     };
     let stage = dockerfile.stages.iter().find(|stage| names(&stage.base));
     BuildFailure { place: stage.map(|stage| place(file, stage.lines)), ..failure }
-}
-
-/// The main context where a request names none of its own.
-pub(super) fn local_context(name: &str, ignored: Vec<String>) -> ContextSource {
-    ContextSource::Local { name: name.to_owned(), ignored }
 }

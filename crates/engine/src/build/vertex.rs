@@ -101,30 +101,37 @@ pub(super) struct Steps {
 impl Steps {
     /// Tells of all steps of a graph before any begins.
     pub(super) fn announce(build: &Build, graph: &Graph, result: Edge) -> Self {
-        let mut vertices: Vec<Vertex> = Vec::new();
-        for (_, node) in graph.nodes() {
-            let inputs: Vec<Digest> = node.inputs.iter().map(|edge| vertices[edge.node.0].digest).collect();
-            let mut hasher = Hasher::new();
-            hasher.update(build.id.as_bytes());
-            hasher.update(format!("{} {:?} {:?}", node.name, node.operation, node.platform).as_bytes());
-            for input in &inputs {
-                hasher.update(input.hex().as_bytes());
-            }
-            vertices.push(Vertex {
-                digest: hasher.finish(),
-                inputs,
-                name: node.name.clone(),
-                started: None,
-                completed: None,
-                cached: false,
-                error: String::new(),
-            });
-        }
+        let digests = Self::digests(build, graph);
+        let vertices = graph.nodes().map(|(at, node)| Vertex {
+            digest: digests[at.0],
+            inputs: node.inputs.iter().map(|edge| digests[edge.node.0]).collect(),
+            name: node.name.clone(),
+            started: None,
+            completed: None,
+            cached: false,
+            error: String::new(),
+        });
+        let vertices: Vec<Vertex> = vertices.collect();
         let needed = needed(graph, result);
         for (vertex, _) in vertices.iter().zip(needed).filter(|(_, needed)| *needed) {
             (build.tell)(BuildEvent::Vertex(vertex.clone()));
         }
         Self { vertices: Mutex::new(vertices), tell: build.tell.clone() }
+    }
+
+    /// What the nodes of a graph are known by in a build.
+    pub(super) fn digests(build: &Build, graph: &Graph) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = Vec::new();
+        for (_, node) in graph.nodes() {
+            let mut hasher = Hasher::new();
+            hasher.update(build.id.as_bytes());
+            hasher.update(format!("{} {:?} {:?}", node.name, node.operation, node.platform).as_bytes());
+            for edge in &node.inputs {
+                hasher.update(digests[edge.node.0].hex().as_bytes());
+            }
+            digests.push(hasher.finish());
+        }
+        digests
     }
 
     /// Passes on what the solver says.

@@ -80,7 +80,7 @@ impl Containers {
     }
 
     /// Checks the request and fills in what it leaves open.
-    fn checked(&self, id: &str, request: CreateRequest) -> Result<(CreateRequest, Vec<String>)> {
+    pub(crate) fn checked(&self, id: &str, request: CreateRequest) -> Result<(CreateRequest, Vec<String>)> {
         let container_id = |asked: &str| self.find(asked).ok().map(|one| one.id().to_owned());
         let network = |asked: &str| self.networks.find(asked).ok();
         let ask = validate::Ask { engine: &self.config, id, container_id: &container_id, network: &network };
@@ -123,7 +123,13 @@ impl Containers {
         Ok(settings)
     }
 
-    fn draft(&self, id: &str, name: &str, image: Option<&Image>, request: CreateRequest) -> Record {
+    pub(crate) fn draft(
+        &self,
+        id: &str,
+        name: &str,
+        image: Option<&Image>,
+        request: CreateRequest,
+    ) -> Record {
         let CreateRequest { config, host_config, networking_config } = request;
         let endpoints = networking_config.unwrap_or_default().endpoints_config.unwrap_or_default();
         let mut command = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned();

@@ -1,13 +1,9 @@
 //! A build's process as a container that nobody lists: from what the graph says to what a start needs.
 
-use std::collections::BTreeMap;
-
-use wharf_api::{ContainerConfig, HostConfig, LogConfig, Ulimit};
+use wharf_api::{ContainerConfig, CreateRequest, HostConfig, LogConfig, Ulimit};
 use wharf_build::dockerfile::{NetworkMode, Security};
 use wharf_build::graph::Execute;
 use wharf_build::solve::Process;
-use wharf_shim::protocol::Timestamp;
-use wharf_sys::time::wall_nanos;
 
 use super::super::host::Hosted;
 use crate::container::record::Record;
@@ -23,22 +19,15 @@ pub(super) fn of(
     process: &Process<'_>,
     mounts: Vec<Point>,
 ) -> Result<Record, String> {
-    let execute = process.execute;
-    let mut arguments = execute.arguments.iter().cloned();
-    Ok(Record {
-        id: id.to_owned(),
-        name: format!("build-{}", &id[..12]),
-        created: Timestamp(wall_nanos()),
-        image_id: String::new(),
-        config: config(host, execute)?,
-        host_config: host_config(host, execute)?,
-        endpoints: BTreeMap::new(),
-        path: arguments.next().unwrap_or_default(),
-        args: arguments.collect(),
-        mounts,
-        driver: host.build.builds.store.driver().name().to_owned(),
-        platform: "linux".to_owned(),
-    })
+    let containers = &host.build.builds.containers;
+    let request = CreateRequest {
+        config: config(host, process.execute)?,
+        host_config: Some(host_config(host, process.execute)?),
+        networking_config: None,
+    };
+    let (request, _) = containers.checked(id, request).map_err(|error| error.to_string())?;
+    let record = containers.draft(id, &format!("build-{}", &id[..12]), None, request);
+    Ok(Record { mounts, ..record })
 }
 
 fn config(host: &Hosted<'_>, execute: &Execute) -> Result<ContainerConfig, String> {
@@ -86,11 +75,10 @@ fn host_config(host: &Hosted<'_>, execute: &Execute) -> Result<HostConfig, Strin
         cpu_quota: limits.cpu_quota,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
-        shm_size: if limits.shm_size > 0 { limits.shm_size } else { host.build.builds.config.shm_size },
+        shm_size: limits.shm_size,
         ulimits: Some(ulimits.collect()),
         cgroup_parent: limits.cgroup_parent.clone(),
         security_opt: Some(limits.security.clone()),
-        cgroupns_mode: host.build.builds.config.default_cgroupns.clone(),
         ipc_mode: "private".to_owned(),
         init: Some(false),
         privileged,

@@ -204,7 +204,7 @@ impl Git<'_> {
                 None if self.build.cancel().wait(LOOK) => {
                     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                         // One that is gone meanwhile is what is wanted.
-                        drop(kill_process_group(group, Signal::KILL));
+                        let _gone = kill_process_group(group, Signal::KILL);
                     }
                     drop(child.wait());
                     return Err("context canceled".to_owned());
