@@ -39,7 +39,7 @@ async fn names(engine: &Engine, filters: &str) -> Vec<String> {
     let options =
         ListOptions { all: true, filters: Filters::parse(filters).unwrap(), ..ListOptions::default() };
     let list = engine.containers.list(&options).await.unwrap();
-    list.into_iter().map(|one| one.names.concat()).collect()
+    list.documents().map(|one| one.names.concat()).collect()
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn lists_are_filtered_and_ordered() {
         let options =
             ListOptions { filters: Filters::parse(r#"{"bad":["x"]}"#).unwrap(), ..ListOptions::default() };
         assert_eq!(engine.containers.list(&options).await.unwrap_err().message(), "invalid filter 'bad'");
-        assert!(engine.containers.list(&ListOptions::default()).await.unwrap().is_empty());
+        assert_eq!(engine.containers.list(&ListOptions::default()).await.unwrap().documents().count(), 0);
     });
 }
 
