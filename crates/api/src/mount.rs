@@ -21,6 +21,9 @@ pub struct Mount {
     pub read_only: bool,
     #[serde(skip_serializing_if = "omit")]
     pub consistency: String,
+    /// Not Docker's. Whom files belong to that the container's user writes: `UID` or `UID-GID`; `true`: whoever calls.
+    #[serde(skip_serializing_if = "omit")]
+    pub idmap: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]

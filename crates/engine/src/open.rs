@@ -75,7 +75,14 @@ impl Engine {
         logs::forward::watch(&containers);
         logs::compress::watch(&containers);
         recover::recover(&containers, replay).await?;
-        volumes.unmount_unused();
+        let (left, own_pools) = (volumes.clone(), pools.clone());
+        tokio::spawn(async move {
+            let give_back = move || {
+                left.unmount_unused();
+                Ok(())
+            };
+            own_pools.run(Class::Volumes, give_back).await
+        });
         let builds = Builds::open(
             config.clone(),
             store.clone(),
@@ -154,6 +161,7 @@ impl Disk {
         let events = Arc::new(Events::open(&config.data_root)?);
         let volumes = Arc::new(Volumes::open(&config.data_root)?);
         volumes.announce(events.clone());
+        volumes.look_for_plugins(&config.exec_root.join("plugins"));
         if let Some(ids) = &config.remap {
             volumes.belong_to(ids.root());
         }

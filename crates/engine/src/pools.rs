@@ -21,6 +21,8 @@ pub enum Class {
     Host,
     /// Interfaces, the firewall, the net helper.
     Network,
+    /// Volumes: their plugins and file servers.
+    Volumes,
 }
 
 /// The pools; cheap to clone.
@@ -31,12 +33,13 @@ pub struct Pools {
     images: Arc<Semaphore>,
     host: Arc<Semaphore>,
     network: Arc<Semaphore>,
+    volumes: Arc<Semaphore>,
 }
 
 impl Default for Pools {
     fn default() -> Self {
         let of = |permits| Arc::new(Semaphore::new(permits));
-        Self { lifecycle: of(128), files: of(64), images: of(16), host: of(32), network: of(32) }
+        Self { lifecycle: of(128), files: of(64), images: of(16), host: of(32), network: of(32), volumes: of(64) }
     }
 }
 
@@ -53,6 +56,7 @@ impl Pools {
             Class::Images => &self.images,
             Class::Host => &self.host,
             Class::Network => &self.network,
+            Class::Volumes => &self.volumes,
         };
         let permit =
             class.clone().acquire_owned().await.map_err(|_| Error::unavailable("the engine is closing"))?;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod daemon;
 pub mod http;
 pub mod image;
+pub mod plugin;
 pub mod powercut;
 pub mod registry;
 

@@ -275,8 +275,7 @@ pub(crate) struct Update {
 impl Update {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let volume: Volume =
-            client.get(&format!("/volumes/{}", escape(&self.name))).await?;
+        let volume: Volume = client.get(&format!("/volumes/{}", escape(&self.name))).await?;
         Err(CliError::new(format!(
             "{}: can only update cluster volumes (asked for availability {})",
             volume.name, self.availability

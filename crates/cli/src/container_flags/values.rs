@@ -210,7 +210,7 @@ pub(super) fn mount(text: &str) -> Result<Mount, String> {
     let mut driver = VolumeDriver::default();
     for field in &fields(text) {
         let (key, value) = field.split_once('=').map_or((&**field, None), |(key, value)| (key, Some(value)));
-        if value.is_none() && !matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive") {
+        if value.is_none() && !matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "idmap") {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
         let given = || value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"));
@@ -224,6 +224,7 @@ pub(super) fn mount(text: &str) -> Result<Mount, String> {
             "source" | "src" => mount.source = source(given()?),
             "target" | "dst" | "destination" => mount.target = given()?.to_owned(),
             "readonly" | "ro" => mount.read_only = flag()?,
+            "idmap" => value.unwrap_or("true").clone_into(&mut mount.idmap),
             "consistency" => mount.consistency = given()?.to_owned(),
             "bind-propagation" => bind.propagation = given()?.to_owned(),
             "bind-nonrecursive" => bind.non_recursive = flag()?,

@@ -31,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
+    /// The user and group of who called; not known of other machines.
+    pub(crate) caller: Option<(u32, u32)>,
     pub(crate) takeover: mpsc::Sender<Takeover>,
 }
 

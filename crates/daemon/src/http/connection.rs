@@ -24,9 +24,10 @@ use crate::server::App;
 /// answered then is the last.
 pub(crate) async fn serve(socket: Socket, app: Arc<App>, mut closing: watch::Receiver<bool>) {
     let (sender, mut takeovers) = mpsc::channel(1);
+    let caller = socket.caller();
     let service = service_fn(move |request| {
         let (app, sender) = (app.clone(), sender.clone());
-        async move { Ok::<_, Infallible>(answer(request, app, sender).await) }
+        async move { Ok::<_, Infallible>(answer(request, app, caller, sender).await) }
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -53,7 +54,12 @@ pub(crate) async fn serve(socket: Socket, app: Arc<App>, mut closing: watch::Rec
 }
 
 /// Answers one request.
-async fn answer(request: Request<Incoming>, app: Arc<App>, takeover: mpsc::Sender<Takeover>) -> Answer {
+async fn answer(
+    request: Request<Incoming>,
+    app: Arc<App>,
+    caller: Option<(u32, u32)>,
+    takeover: mpsc::Sender<Takeover>,
+) -> Answer {
     if request.method() == Method::OPTIONS {
         return app.dress(answer::empty(StatusCode::OK));
     }
@@ -73,7 +79,7 @@ async fn answer(request: Request<Incoming>, app: Arc<App>, takeover: mpsc::Sende
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     tracing::debug!(method = %parts.method, path, %version, "request");
-    let call = Call { app: app.clone(), version, params, query, headers: parts.headers, body, takeover };
+    let call = Call { app: app.clone(), version, params, query, headers: parts.headers, body, caller, takeover };
     let answer = app.dress(match run(route, call).await {
         Ok(answer) => answer,
         Err(error) => answer::error(&error),

@@ -125,6 +125,10 @@ pub(crate) static TABLE: &[Route] = routes! {
     GET "/volumes" Read volume::list;
     POST "/volumes/create" Change volume::create;
     POST "/volumes/prune" Change volume::prune;
+    GET "/volumes/{name*}/export" Read volume::export;
+    POST "/volumes/{name*}/import" Body volume::import;
+    POST "/volumes/{name*}/clone" Change volume::duplicate;
+    POST "/volumes/{name*}/rename" Change volume::rename;
     GET "/volumes/{name*}" Read volume::inspect;
     PUT "/volumes/{name*}" Read volume::update;
     DELETE "/volumes/{name*}" Change volume::remove;

@@ -43,6 +43,16 @@ pub(crate) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Socket {
+    /// The user and group of who connected; not known of other machines.
+    pub(crate) fn caller(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Unix(socket) => socket.peer_cred().ok().map(|peer| (peer.uid(), peer.gid())),
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 /// A connection whose TLS handshake has still to be made, which must not hold up others.
 pub(crate) enum Incoming {
     Plain(Socket),

@@ -2,6 +2,7 @@
 //! are dropped, defaults that changed are those of their time.
 
 use wharf_api::{ApiVersion, CreateRequest, HostConfig, Mount};
+use wharf_engine::container::spec::points::IDMAP;
 use wharf_engine::{Error, Result};
 
 /// Adjusts a create request of `version`.
@@ -25,6 +26,29 @@ pub(crate) fn create(request: &mut CreateRequest, version: ApiVersion) -> Result
     }
     for mount in request.host_config.iter().flat_map(|host| host.mounts.iter().flatten()) {
         check_mount(mount, version)?;
+    }
+    Ok(())
+}
+
+/// Fills in whom `idmap` alone means: whoever calls.
+pub(crate) fn owners(request: &mut CreateRequest, caller: Option<(u32, u32)>) -> Result<()> {
+    let host = request.host_config.get_or_insert_default();
+    let unknown =
+        "idmap: who calls is not known over this connection; say whom files belong to with idmap=UID-GID";
+    let owner =
+        || caller.map(|(user, group)| format!("{user}-{group}")).ok_or_else(|| Error::invalid(unknown));
+    for bind in host.binds.iter_mut().flatten() {
+        if let Some((rest, mode)) = bind.rsplit_once(':')
+            && mode.split(',').any(|word| word == IDMAP)
+        {
+            let owner = format!("{IDMAP}={}", owner()?);
+            let words: Vec<&str> =
+                mode.split(',').map(|word| if word == IDMAP { owner.as_str() } else { word }).collect();
+            *bind = format!("{rest}:{}", words.join(","));
+        }
+    }
+    for mount in host.mounts.iter_mut().flatten().filter(|mount| mount.idmap == "true") {
+        mount.idmap = owner()?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer> {
 pub(crate) async fn create(mut call: Call) -> Result<Answer> {
     let mut request: CreateRequest = call.json_required().await?;
     adjust::create(&mut request, call.version)?;
+    adjust::owners(&mut request, call.caller)?;
     let platform = Some(call.query.get("platform")).filter(|_| call.version.at_least(41));
     let created = call.engine().containers.create(Some(call.query.get("name")), platform, request).await?;
     answer::json_with(StatusCode::CREATED, &created)

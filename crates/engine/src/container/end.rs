@@ -204,7 +204,18 @@ impl Driver {
     /// Tells that they are not mounted any more.
     pub(super) fn unmounted(&self) {
         let record = self.record();
-        self.containers.volumes.leave(&record.id, &record.mounts);
+        let left = self.containers.volumes.leave(&record.id, &record.mounts);
+        if !left.is_empty() {
+            // Plugins and file servers may take their time.
+            let (volumes, pools) = (self.containers.volumes.clone(), self.containers.pools.clone());
+            tokio::spawn(async move {
+                let give_back = move || {
+                    volumes.give_back(&left);
+                    Ok(())
+                };
+                pools.run(Class::Volumes, give_back).await
+            });
+        }
         for point in record.mounts.iter().filter(|point| point.kind == super::spec::points::Kind::Volume) {
             let told = [("container", record.id.as_str()), ("driver", &point.driver)];
             self.event(Kind::Volume, "unmount", &point.name, &told);

@@ -136,7 +136,7 @@ impl Containers {
         let points = record.mounts.iter().filter(|point| matches!(point.kind, Kind::Bind | Kind::Volume));
         let mut volumes: Vec<Volume> = points
             .map(|point| Volume {
-                source: PathBuf::from(&point.source),
+                source: self.volumes.source(&record.id, point),
                 subpath: PathBuf::from(&point.subpath),
                 destination: PathBuf::from(&point.destination),
                 read_only: !point.rw,

@@ -140,8 +140,8 @@ fn spec(
     let root = Root::from_fd(root);
     let net = containers.net(record, sandbox)?;
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
-    containers.volumes.enter(&record.id, &record.mounts)?;
-    crate::volume::copy_up(&root, &record.mounts)?;
+    let sources = containers.volumes.enter(&record.id, &record.mounts)?;
+    crate::volume::copy_up(&root, &record.mounts, &sources)?;
     let image_layers = |id: &str| containers.layers_of(id);
     spec::build(&Build {
         engine: &containers.config,
@@ -150,6 +150,7 @@ fn spec(
         config: &record.config,
         host: &record.host_config,
         points: &record.mounts,
+        volumes: &sources,
         peers: &peers,
         net: &net,
         root: &root,

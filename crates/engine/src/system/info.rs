@@ -35,7 +35,7 @@ impl System {
             images: i64::try_from(self.store.images().len()).unwrap_or(i64::MAX),
             driver,
             driver_status,
-            plugins: plugins(),
+            plugins: plugins(self.containers.volumes.drivers()),
             memory_limit: limits.memory,
             swap_limit: limits.swap,
             cpu_cfs_period: limits.cpu_quota,
@@ -182,10 +182,10 @@ impl System {
     }
 }
 
-fn plugins() -> PluginsInfo {
+fn plugins(volume: Vec<String>) -> PluginsInfo {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     PluginsInfo {
-        volume: list(&["local"]),
+        volume,
         network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
         log: list(&["journald", "json-file", "local", "none", "syslog"]),

@@ -1,146 +1,61 @@
 //! Filling an empty volume with what the image has in its place.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FileType, OFlags, Stat, Timespec};
-use wharf_sys::root::{Dir, Root, RootError};
+use wharf_sys::root::{Root, RootError};
 
+use super::Sources;
+use super::replica::{self, Replica};
 use crate::container::spec::points::{Kind, Point};
 use crate::error::{Error, Result};
 
 /// Copies into each empty volume among `points` that wants it what the container's root file system has at its
-/// destination: owners, modes, times, attributes and hard links included. Sleeps in the kernel.
+/// destination: owners, modes, times, attributes and hard links included. `sources`: where the volumes are. Sleeps in
+/// the kernel.
 ///
 /// # Errors
 /// `copy DESTINATION into volume NAME: …`.
-pub fn copy_up(root: &Root, points: &[Point]) -> Result<()> {
+pub fn copy_up(root: &Root, points: &[Point], sources: &Sources) -> Result<()> {
     for point in points.iter().filter(|point| point.kind == Kind::Volume && point.copy) {
-        fill(root, point).map_err(|error| {
+        let Some(target) = sources.get(&point.name) else { continue };
+        fill(root, point, target).map_err(|error| {
             Error::internal(format!("copy {} into volume {}: {error}", point.destination, point.name))
         })?;
     }
     Ok(())
 }
 
-fn fill(root: &Root, point: &Point) -> std::result::Result<(), RootError> {
+fn fill(root: &Root, point: &Point, target: &Path) -> std::result::Result<(), RootError> {
     let from = match root.dir(point.destination.trim_start_matches('/')) {
-        Ok(from) => from,
+        Ok(from) => Some(from),
         // Nothing is there, or a file, which is simply hidden.
-        Err(error) if error.is_not_found() || error.errno() == rustix::io::Errno::NOTDIR => return Ok(()),
+        Err(error) if error.is_not_found() || error.errno() == rustix::io::Errno::NOTDIR => None,
         Err(error) => return Err(error),
     };
-    let target = Path::new(&point.source);
     let (Some(holder), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
     let holder = Root::open(holder)?.top()?;
     let into = holder.dir(name)?;
-    if !into.entries()?.is_empty() {
+    // What a new file system brings with it is not content.
+    if into.entries()?.iter().any(|entry| entry.name != "lost+found") {
         return Ok(());
     }
-    let mut copy = Copy { top: into.try_clone()?.into_root(), links: BTreeMap::new() };
-    copy.directory(&from, &into, Path::new(""))?;
-    finish(&holder, name, &from.stat_self()?)
-}
-
-/// One copy in progress.
-struct Copy {
-    top: Root,
-    /// Files with several names, by device and inode: where the first was put.
-    links: BTreeMap<(u64, u64), PathBuf>,
-}
-
-impl Copy {
-    fn directory(&mut self, from: &Dir, into: &Dir, path: &Path) -> std::result::Result<(), RootError> {
-        for entry in from.entries()? {
-            let name = entry.name.as_os_str();
-            let stat = from.stat(name)?;
-            let path = path.join(name);
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => {
-                    into.mkdir(name, 0o700)?;
-                    self.directory(&from.dir(name)?, &into.dir(name)?, &path)?;
-                }
-                FileType::RegularFile if self.linked(into, name, &stat, &path)? => continue,
-                FileType::RegularFile => file(from, into, name)?,
-                FileType::Symlink => into.symlink(name, &from.read_link(name)?)?,
-                // Nobody listens on a copied socket.
-                FileType::Socket | FileType::Unknown => continue,
-                kind => {
-                    let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-                    into.mknod(name, kind, stat.st_mode & 0o7777, device)?;
-                }
-            }
-            attributes(from, into, name)?;
-            finish(into, name, &stat)?;
-        }
-        Ok(())
-    }
-
-    /// Whether this is a further name of a file that was copied already, which it then gets.
-    fn linked(
-        &mut self,
-        into: &Dir,
-        name: &OsStr,
-        stat: &Stat,
-        path: &Path,
-    ) -> std::result::Result<bool, RootError> {
-        if stat.st_nlink < 2 {
-            return Ok(false);
-        }
-        let key = (stat.st_dev, stat.st_ino);
-        let Some(first) = self.links.get(&key) else {
-            self.links.insert(key, path.to_owned());
-            return Ok(false);
-        };
-        let Some((dir, old)) = self.top.parent(first)? else { return Ok(false) };
-        into.link(name, &dir, &old)?;
-        Ok(true)
-    }
-}
-
-fn file(from: &Dir, into: &Dir, name: &OsStr) -> std::result::Result<(), RootError> {
-    let mut source = File::from(from.open(name, OFlags::RDONLY | OFlags::NOFOLLOW)?);
-    let mut target = into.create_file(name, 0o600)?;
-    std::io::copy(&mut source, &mut target).map_err(|error| {
-        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        RootError::new("copy", name, errno)
-    })?;
-    Ok(())
-}
-
-fn attributes(from: &Dir, into: &Dir, name: &OsStr) -> std::result::Result<(), RootError> {
-    for attribute in from.list_xattrs(name)? {
-        // Those of the overlay itself mean nothing outside it.
-        if attribute.to_string_lossy().starts_with("trusted.overlay.") {
-            continue;
-        }
-        if let Some(value) = from.get_xattr(name, &attribute)? {
-            match into.set_xattr(name, &attribute, &value) {
-                Err(error) if error.errno() == rustix::io::Errno::OPNOTSUPP => {}
-                done => done?,
-            }
-        }
+    if let Some(from) = from {
+        Replica::new(&into, point.owner)?.copy(&from, &into)?;
+        replica::finish(&holder, name, &from.stat_self()?, point.owner)?;
+    } else if let Some((user, group)) = point.owner {
+        holder.chown(name, user, group)?;
     }
     Ok(())
-}
-
-/// Owner, then mode (a change of owner clears set-id bits), then times.
-fn finish(dir: &Dir, name: &OsStr, stat: &Stat) -> std::result::Result<(), RootError> {
-    dir.chown(name, stat.st_uid, stat.st_gid)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        dir.chmod(name, stat.st_mode & 0o7777)?;
-    }
-    let time =
-        |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
-    dir.set_times(name, time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn at(volume: &Path) -> Sources {
+        [("v1".to_owned(), volume.to_owned())].into()
+    }
 
     fn point(source: &Path) -> Point {
         Point {
@@ -163,7 +78,7 @@ mod tests {
         std::os::unix::fs::chown(&data, Some(7), Some(8)).unwrap();
         symlink("/etc/passwd", data.join("out")).unwrap();
         let root = Root::open(dir.path().join("root")).unwrap();
-        copy_up(&root, &[point(&volume)]).unwrap();
+        copy_up(&root, &[point(&volume)], &at(&volume)).unwrap();
         assert_eq!(std::fs::read_to_string(volume.join("b")).unwrap(), "hello");
         let (a, b) = (volume.join("sub/a").metadata().unwrap(), volume.join("b").metadata().unwrap());
         assert_eq!((a.ino(), a.mode() & 0o7777), (b.ino(), 0o4755));
@@ -171,7 +86,7 @@ mod tests {
         let top = volume.metadata().unwrap();
         assert_eq!((top.uid(), top.gid()), (7, 8));
         std::fs::remove_file(volume.join("b")).unwrap();
-        copy_up(&root, &[point(&volume)]).unwrap();
+        copy_up(&root, &[point(&volume)], &at(&volume)).unwrap();
         assert!(!volume.join("b").exists());
     }
 
@@ -183,7 +98,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("root/srv")).unwrap();
         symlink("/etc", dir.path().join("root/srv/data")).unwrap();
         let root = Root::open(dir.path().join("root")).unwrap();
-        copy_up(&root, &[point(&volume)]).unwrap();
+        copy_up(&root, &[point(&volume)], &at(&volume)).unwrap();
         assert_eq!(std::fs::read_dir(&volume).unwrap().count(), 0);
     }
 }

@@ -20,11 +20,36 @@ pub(super) struct Stored {
     /// The container it was made for and is to go with, if nobody says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<String>,
+    /// The plugin that has it; none is this engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) plugin: Option<String>,
+    /// Containers that the plugin has mounted it for, and where each found it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) mounted: BTreeMap<String, String>,
+}
+
+impl Stored {
+    /// The name of its driver.
+    pub(super) fn driver(&self) -> &str {
+        self.plugin.as_deref().unwrap_or("local")
+    }
+
+    /// What is mounted in place of its own directory.
+    pub(super) fn device(&self) -> Option<super::options::DeviceMount> {
+        let options = self.options.as_ref().filter(|_| self.plugin.is_none())?;
+        super::options::mount(options)
+    }
+
+    /// Whether it is a directory of the engine's own and nothing else.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plugin.is_none() && self.device().is_none()
+    }
 }
 
 const DOCUMENT: &str = "volume.json";
-/// Directories on their way out; no volume's name starts with a dot.
+/// Directories on their way out, and in; no volume's name starts with a dot.
 const REMOVED: &str = ".removed-";
+const NEW: &str = ".new-";
 
 /// The directory of volume `name`.
 pub(super) fn place(data_root: &Path, name: &str) -> PathBuf {
@@ -41,10 +66,11 @@ pub(super) fn scan(data_root: &Path) -> Result<BTreeMap<String, Stored>> {
         let entry = entry.map_err(|error| Error::io("read volumes", &error))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         match read(&entry.path())? {
-            Some(stored) if !name.starts_with(REMOVED) => {
+            Some(stored) if !name.starts_with('.') => {
                 found.insert(name, stored);
             }
-            _ => remove_tree(&entry.path())?,
+            // One that cannot be removed now (an immutable file) keeps no engine from starting.
+            _ => drop(remove_tree(&entry.path()).inspect_err(|error| tracing::warn!("{error}"))),
         }
     }
     Ok(found)
@@ -62,22 +88,90 @@ pub(super) fn read(place: &Path) -> Result<Option<Stored>> {
     }
 }
 
-/// Makes the volume, durably: the directory's bytes before the document that names it.
-pub(super) fn make(data_root: &Path, name: &str, stored: &Stored) -> Result<()> {
-    let place = place(data_root, name);
-    let failed = |error: std::io::Error| Error::io(format_args!("create {name}"), &error);
-    make_dir(&place, 0o701)?;
-    make_dir(&place.join("_data"), 0o755)?;
-    let text =
-        serde_json::to_vec(stored).map_err(|error| Error::internal(format!("create {name}: {error}")))?;
+/// Makes the volume, durably: whoever comes to know of it finds all of it after a power cut. `owner`: who its directory
+/// belongs to, where it is not root.
+pub(super) fn make(data_root: &Path, name: &str, stored: &Stored, owner: Option<(u32, u32)>) -> Result<()> {
+    let draft = Draft::new(data_root)?;
+    if let Some((user, group)) = owner {
+        let data = draft.data();
+        std::os::unix::fs::chown(&data, Some(user), Some(group))
+            .map_err(|error| Error::io(format_args!("chown {}", data.display()), &error))?;
+    }
+    draft.keep(name, stored)
+}
+
+/// A volume in the making; goes unless it is kept.
+#[derive(Debug)]
+pub(super) struct Draft {
+    top: PathBuf,
+    place: PathBuf,
+}
+
+impl Draft {
+    pub(super) fn new(data_root: &Path) -> Result<Self> {
+        let top = data_root.join("volumes");
+        let place = top.join(format!("{NEW}{}", super::random_name()));
+        make_dir(&place, 0o701)?;
+        let draft = Self { top, place };
+        make_dir(&draft.data(), 0o755)?;
+        Ok(draft)
+    }
+
+    /// What will be the volume's content.
+    pub(super) fn data(&self) -> PathBuf {
+        self.place.join("_data")
+    }
+
+    /// Syncs all content, which may be much.
+    pub(super) fn sync(&self) -> Result<()> {
+        let synced = File::open(&self.place).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
+        synced.map_err(|error| Error::io("sync volume", &error))
+    }
+
+    /// Makes it the volume of a name that there is not.
+    pub(super) fn keep(self, name: &str, stored: &Stored) -> Result<()> {
+        write(&self.place, stored)?;
+        let failed = |error: std::io::Error| Error::io(format_args!("create {name}"), &error);
+        let place = self.top.join(name);
+        // What a failure left there is no volume: it has no document.
+        if place.exists() && read(&place)?.is_none() {
+            remove_tree(&place)?;
+        }
+        fs::rename(&self.place, &place).map_err(failed)?;
+        sync_dir(&self.top).map_err(failed)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Kept ones have another name by now.
+        if let Err(error) = remove_tree(&self.place) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// Writes the document of the volume in `place`, durably.
+pub(super) fn write(place: &Path, stored: &Stored) -> Result<()> {
+    let failed = |error: std::io::Error| Error::io(format_args!("write {}", place.display()), &error);
+    let text = serde_json::to_vec(stored).map_err(|error| Error::internal(error.to_string()))?;
     let draft = place.join(".volume.json");
     let mut file = File::create(&draft).map_err(failed)?;
     file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&draft, place.join(DOCUMENT)).map_err(failed)?;
-    for dir in [place.as_path(), &data_root.join("volumes")] {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    }
-    Ok(())
+    sync_dir(place).map_err(failed)
+}
+
+/// Gives a volume another name, durably.
+pub(super) fn rename(data_root: &Path, name: &str, new: &str) -> Result<()> {
+    let failed = |error: std::io::Error| Error::io(format_args!("rename {name}"), &error);
+    let top = data_root.join("volumes");
+    fs::rename(top.join(name), top.join(new)).map_err(failed)?;
+    sync_dir(&top).map_err(failed)
+}
+
+fn sync_dir(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Takes the volume away: out of sight at once, then its bytes.

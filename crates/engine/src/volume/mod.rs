@@ -1,24 +1,31 @@
 //! Directories that outlive containers.
 //!
 //! A volume is a directory with a document beside it (`disk.rs`); which containers use it is kept in memory only and
-//! told again by the containers' records when the engine opens. The methods sleep in the kernel: call them on a pool.
+//! told again by the containers' records when the engine opens. One that a plugin has (`plugin`) is only the document.
+//! The methods sleep in the kernel, and some for as long as a file server or a plugin likes: call them on a pool. Who
+//! changes a volume has its turn, which is of that volume alone.
 
 mod copy_up;
 mod disk;
+mod list;
+mod mounted;
 mod name;
 mod options;
+mod plugin;
 mod prune;
-mod shared;
+mod replica;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wharf_api::{Filters, Volume, VolumeCreateRequest, VolumeList, VolumeUsage};
+use wharf_api::{Volume, VolumeCreateRequest};
 
 pub use copy_up::copy_up;
+pub use mounted::Sources;
 pub use name::random_name;
-pub use options::DeviceMount;
+pub use transfer::{CloneRequest, Cloned};
 
 use crate::container::spec::points::{Kind, Point};
 use crate::error::{Error, Result};
@@ -33,10 +40,14 @@ pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 pub struct Volumes {
     data_root: PathBuf,
     state: Mutex<State>,
-    /// Held by whoever makes or removes one, so that both see a settled disk; `state` is locked for moments only.
-    changing: Mutex<()>,
+    /// By volume: held by whoever makes, mounts or removes it, so that all see a settled disk; the others are locked for
+    /// moments only.
+    turns: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
     /// Those of running containers.
-    running: Mutex<shared::Running>,
+    running: Mutex<mounted::Running>,
+    plugins: plugin::Plugins,
+    /// Where plugins say their volumes will be.
+    plugin_paths: Mutex<BTreeMap<String, String>>,
     /// Who new volumes belong to, where it is not root.
     owner: OnceLock<(u32, u32)>,
     events: OnceLock<Arc<Events>>,
@@ -59,14 +70,6 @@ pub fn directory(data_root: &Path, name: &str) -> PathBuf {
     disk::place(data_root, name)
 }
 
-/// What is mounted in place of the volume in `directory`, by its options.
-///
-/// # Errors
-/// When its document cannot be read.
-pub fn device_mount(directory: &Path) -> Result<Option<DeviceMount>> {
-    Ok(disk::read(directory)?.and_then(|stored| stored.options).and_then(|options| options::mount(&options)))
-}
-
 impl Volumes {
     /// Opens the volumes below `data_root` and sweeps what a crash left half done.
     ///
@@ -77,10 +80,12 @@ impl Volumes {
         Ok(Self {
             data_root: data_root.to_owned(),
             state: Mutex::new(state),
-            changing: Mutex::new(()),
+            turns: Mutex::default(),
             events: OnceLock::new(),
             owner: OnceLock::new(),
             running: Mutex::default(),
+            plugins: plugin::Plugins::default(),
+            plugin_paths: Mutex::default(),
         })
     }
 
@@ -94,6 +99,69 @@ impl Volumes {
     pub fn announce(&self, events: Arc<Events>) {
         // Whoever came first stays.
         let _ = self.events.set(events);
+    }
+
+    /// From now on, plugins are looked for where Docker does, and in the directory `own` of this engine.
+    pub fn look_for_plugins(&self, own: &Path) {
+        self.plugins.look_in(own);
+    }
+
+    /// The names of the drivers in use.
+    pub fn drivers(&self) -> Vec<String> {
+        std::iter::once("local".to_owned()).chain(self.plugins.names()).collect()
+    }
+
+    /// Whoever holds it is alone with a volume.
+    fn turn(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut turns = lock(&self.turns);
+        // Those that nobody waits for are of no use any more.
+        turns.retain(|known, turn| known == name || Arc::strong_count(turn) > 1);
+        turns.entry(name.to_owned()).or_default().clone()
+    }
+
+    fn stored(&self, name: &str) -> Result<Stored> {
+        let state = lock(&self.state);
+        let found = state.volumes.get(name).cloned();
+        found.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+    }
+
+    fn users(&self, name: &str) -> Vec<String> {
+        lock(&self.state).users.get(name).into_iter().flatten().cloned().collect()
+    }
+
+    fn check_unused(&self, name: &str, verb: &str) -> Result<()> {
+        match self.users(name).as_slice() {
+            [] => Ok(()),
+            users => {
+                Err(Error::conflict(format!("{verb} {name}: volume is in use - [{}]", users.join(", "))))
+            }
+        }
+    }
+
+    fn check_free(&self, name: &str) -> Result<()> {
+        match lock(&self.state).volumes.contains_key(name) {
+            true => Err(Error::conflict(format!("a volume {name} exists already"))),
+            false => Ok(()),
+        }
+    }
+
+    /// What is written of a volume that is made now.
+    fn fresh(&self, plugin: Option<String>) -> Stored {
+        Stored {
+            created: jiff::Timestamp::now().as_second(),
+            labels: None,
+            options: None,
+            owner: None,
+            plugin,
+            mounted: BTreeMap::new(),
+        }
+    }
+
+    fn announce_made(&self, name: &str, stored: Stored) -> Volume {
+        let volume = self.describe(name, &stored);
+        self.tell("create", name, ("driver", stored.driver().to_owned()));
+        lock(&self.state).volumes.insert(name.to_owned(), stored);
+        volume
     }
 
     fn tell(&self, action: &str, name: &str, attribute: (&str, String)) {
@@ -124,12 +192,14 @@ impl Volumes {
     /// # Errors
     /// When that cannot be written down.
     pub fn disown(&self, points: &[Point]) -> Result<()> {
-        let _changing = lock(&self.changing);
         for point in points.iter().filter(|point| point.kind == Kind::Volume) {
-            let stored = lock(&self.state).volumes.get(&point.name).cloned();
-            if let Some(stored) = stored.filter(|stored| stored.owner.is_some()) {
+            let turn = self.turn(&point.name);
+            let _turn = lock(&turn);
+            if let Ok(stored) = self.stored(&point.name)
+                && stored.owner.is_some()
+            {
                 let stored = Stored { owner: None, ..stored };
-                disk::make(&self.data_root, &point.name, &stored)?;
+                disk::write(&directory(&self.data_root, &point.name), &stored)?;
                 lock(&self.state).volumes.insert(point.name.clone(), stored);
             }
         }
@@ -176,75 +246,56 @@ impl Volumes {
             ask.name.clone()
         };
         let doing = format!("create {name}");
-        if !matches!(ask.driver.as_str(), "" | "local") {
-            let driver = &ask.driver;
-            let why = format!("error looking up volume plugin {driver}: plugin {driver:?} not found");
-            return Err(Error::not_found(why).context(doing));
+        let turn = self.turn(&name);
+        let _turn = lock(&turn);
+        if let Ok(stored) = self.stored(&name) {
+            return self.found(&name, &stored, &ask.driver).map(|volume| (volume, false));
         }
-        let _changing = lock(&self.changing);
-        if let Some(volume) = self.document(&name) {
-            return Ok((volume, false));
-        }
-        name::check(&name).map_err(|error| error.context(&doing))?;
+        let plugin = match ask.driver.as_str() {
+            "local" => None,
+            "" => self.plugins.holder(&name),
+            other => Some(other.to_owned()),
+        };
         let options = ask.driver_opts.clone().filter(|options| !options.is_empty());
-        options::check(options.as_ref().unwrap_or(&BTreeMap::new()))
-            .map_err(|error| error.context(&doing))?;
-        let created = jiff::Timestamp::now().as_second();
-        let stored = Stored { created, labels, options, owner: owner.map(str::to_owned) };
-        disk::make(&self.data_root, &name, &stored)?;
-        if let Some((user, group)) = self.owner.get() {
-            let data = directory(&self.data_root, &name).join("_data");
-            std::os::unix::fs::chown(&data, Some(*user), Some(*group))
-                .map_err(|error| Error::io(format_args!("chown {}", data.display()), &error))?;
+        let stored =
+            Stored { labels, options, owner: owner.map(str::to_owned), ..self.fresh(plugin.clone()) };
+        match plugin {
+            Some(plugin) => self.make_by_plugin(&plugin, &name, &stored)?,
+            None => {
+                name::check(&name).map_err(|error| error.context(&doing))?;
+                options::check(stored.options.as_ref().unwrap_or(&BTreeMap::new()))
+                    .map_err(|error| error.context(&doing))?;
+                disk::make(&self.data_root, &name, &stored, self.owner.get().copied())?;
+            }
         }
-        lock(&self.state).volumes.insert(name.clone(), stored.clone());
-        self.tell("create", &name, ("driver", "local".to_owned()));
-        Ok((self.describe(&name, &stored), true))
+        Ok((self.announce_made(&name, stored), true))
     }
 
-    /// One volume.
-    ///
-    /// # Errors
-    /// `get NAME: no such volume`.
-    pub fn inspect(&self, name: &str) -> Result<Volume> {
-        self.document(name).ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))
+    /// A volume that is there already is the answer to who wants to make it, unless another driver is wanted.
+    fn found(&self, name: &str, stored: &Stored, driver: &str) -> Result<Volume> {
+        if driver.is_empty() || driver == stored.driver() {
+            return Ok(self.describe(name, stored));
+        }
+        let doing = format!("create {name}");
+        if driver != "local" {
+            self.plugins.driver(driver).map_err(|error| error.context(&doing))?;
+        }
+        let why =
+            format!("driver '{}' already has volume '{name}': volume name must be unique", stored.driver());
+        Err(Error::conflict(why).context(doing))
     }
 
-    /// The names of all volumes.
-    pub fn names(&self) -> Vec<String> {
-        lock(&self.state).volumes.keys().cloned().collect()
-    }
-
-    /// The volumes that pass the filters `dangling`, `driver`, `label` and `name`.
-    ///
-    /// # Errors
-    /// Invalid, for other filters and values that are none.
-    pub fn list(&self, filters: &Filters) -> Result<VolumeList> {
-        let invalid = |error: wharf_api::filters::FilterError| Error::invalid(error.to_string());
-        filters.check(&["dangling", "driver", "label", "name"]).map_err(invalid)?;
-        let dangling = filters.boolean("dangling").map_err(invalid)?;
-        // A name filter is a pattern; one that is no valid pattern can still be found as it is written.
-        let patterns: Vec<_> = filters.get("name").map(|name| (name, regex::Regex::new(name).ok())).collect();
-        let named = |name: &str| {
-            let matches = |(wanted, pattern): &(&str, Option<regex::Regex>)| {
-                *wanted == name || pattern.as_ref().is_some_and(|pattern| pattern.is_match(name))
-            };
-            patterns.is_empty() || patterns.iter().any(matches)
-        };
-        let state = lock(&self.state);
-        let none = BTreeMap::new();
-        let passes = |name: &str, stored: &Stored| {
-            let in_use = state.users.get(name).is_some_and(|users| !users.is_empty());
-            dangling.is_none_or(|dangling| dangling != in_use)
-                && filters.exact("driver", "local")
-                && filters.labels("label", stored.labels.as_ref().unwrap_or(&none))
-                && named(name)
-        };
-        let volumes = state.volumes.iter().filter(|(name, stored)| passes(name, stored));
-        Ok(VolumeList {
-            volumes: volumes.map(|(name, stored)| self.describe(name, stored)).collect(),
-            warnings: None,
-        })
+    fn make_by_plugin(&self, plugin: &str, name: &str, stored: &Stored) -> Result<()> {
+        let doing = format!("create {name}");
+        let driver = self.plugins.driver(plugin).map_err(|error| error.context(&doing))?;
+        name::check(name).map_err(|error| error.context(&doing))?;
+        let failed = |fault: plugin::Fault| Error::internal(fault.to_string()).context(&doing);
+        if !matches!(driver.get(name), Ok(Some(_))) {
+            driver.create(name, stored.options.as_ref()).map_err(failed)?;
+        }
+        let path = driver.path(name).unwrap_or_default();
+        lock(&self.plugin_paths).insert(name.to_owned(), path);
+        disk::make(&self.data_root, name, stored, None)
     }
 
     /// Removes a volume that no container uses. With `force` a missing one is fine; one in use is not, as with Docker.
@@ -252,28 +303,44 @@ impl Volumes {
     /// # Errors
     /// `get NAME: no such volume` and `remove NAME: volume is in use - [IDS]`.
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let _changing = lock(&self.changing);
+        let turn = self.turn(name);
+        let _turn = lock(&turn);
+        let stored = match self.stored(name) {
+            Err(_) if force => return Ok(()),
+            found => found?,
+        };
+        self.check_unused(name, "remove")?;
+        // What its last container left may be mounted still.
+        let given_back = self.give_back_one(name);
+        match &stored.plugin {
+            Some(plugin) => {
+                let removed = given_back.and_then(|()| {
+                    let driver = self.plugins.driver(plugin)?;
+                    driver.remove(name).map_err(|fault| Error::internal(fault.to_string()))
+                });
+                if let Err(error) = removed {
+                    let error = error.context(format_args!("remove {name}"));
+                    if !force {
+                        return Err(error);
+                    }
+                    tracing::warn!("{error}");
+                }
+            }
+            None => given_back?,
+        }
         {
             let mut state = lock(&self.state);
-            if !state.volumes.contains_key(name) {
-                return if force {
-                    Ok(())
-                } else {
-                    Err(Error::not_found(format!("get {name}: no such volume")))
-                };
-            }
-            if let Some(users) = state.users.get(name).filter(|users| !users.is_empty()) {
-                let users: Vec<_> = users.iter().map(String::as_str).collect();
-                return Err(Error::conflict(format!(
-                    "remove {name}: volume is in use - [{}]",
-                    users.join(", ")
-                )));
+            // A container came to use it meanwhile.
+            if state.users.get(name).is_some_and(|users| !users.is_empty()) && stored.plugin.is_none() {
+                drop(state);
+                return self.check_unused(name, "remove");
             }
             state.volumes.remove(name);
             state.users.remove(name);
         }
+        lock(&self.plugin_paths).remove(name);
         disk::remove(&self.data_root, name)?;
-        self.tell("destroy", name, ("driver", "local".to_owned()));
+        self.tell("destroy", name, ("driver", stored.driver().to_owned()));
         Ok(())
     }
 
@@ -320,45 +387,12 @@ impl Volumes {
         }
         failure.map_or(Ok(removed), Err)
     }
-
-    /// All volumes with their sizes and numbers of users, for `system df`. Reads every directory.
-    pub fn usage(&self) -> Vec<Volume> {
-        let all: Vec<(Volume, usize)> = {
-            let state = lock(&self.state);
-            let users = |name: &String| state.users.get(name).map_or(0, BTreeSet::len);
-            state.volumes.iter().map(|(name, stored)| (self.describe(name, stored), users(name))).collect()
-        };
-        let with_usage = |(mut volume, users): (Volume, usize)| {
-            let size = i64::try_from(disk::size(Path::new(&volume.mountpoint))).unwrap_or(i64::MAX);
-            let ref_count = i64::try_from(users).unwrap_or(i64::MAX);
-            volume.usage_data = Some(VolumeUsage { ref_count, size });
-            volume
-        };
-        all.into_iter().map(with_usage).collect()
-    }
-
-    fn document(&self, name: &str) -> Option<Volume> {
-        lock(&self.state).volumes.get(name).map(|stored| self.describe(name, stored))
-    }
-
-    fn describe(&self, name: &str, stored: &Stored) -> Volume {
-        let created = jiff::Timestamp::from_second(stored.created).unwrap_or_default();
-        Volume {
-            created_at: created.to_string(),
-            driver: "local".to_owned(),
-            labels: stored.labels.clone(),
-            mountpoint: disk::place(&self.data_root, name).join("_data").to_string_lossy().into_owned(),
-            name: name.to_owned(),
-            options: stored.options.clone(),
-            scope: "local".to_owned(),
-            ..Volume::default()
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wharf_api::Filters;
 
     fn named(name: &str) -> VolumeCreateRequest {
         VolumeCreateRequest { name: name.to_owned(), ..VolumeCreateRequest::default() }

@@ -26,7 +26,7 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
 }
 
 /// A mount: its file system type (`none` for a bind), device and options.
-pub type DeviceMount = (String, String, Vec<String>);
+pub(super) type DeviceMount = (String, String, Vec<String>);
 
 /// The mount that the options stand for, none where there are none.
 pub(super) fn mount(options: &BTreeMap<String, String>) -> Option<DeviceMount> {

@@ -26,7 +26,9 @@ impl Volumes {
             let found = state
                 .volumes
                 .iter()
-                .filter(|(name, stored)| unused(name) && passes(stored.labels.as_ref().unwrap_or(&none)));
+                // Plugins' volumes may be others' too.
+                .filter(|(name, stored)| stored.plugin.is_none() && unused(name))
+                .filter(|(_, stored)| passes(stored.labels.as_ref().unwrap_or(&none)));
             found.map(|(name, _)| name.clone()).collect()
         };
         let mut pruned = VolumesPruned::default();

@@ -99,8 +99,11 @@ fn id_map(tree: &DetachedMount, mount: &Mount, spec: &Spec) -> Result<()> {
     }
     let ranges = |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
     let namespace = namespace::user_namespace(&ranges(users), &ranges(groups))?;
-    tree.set_attr(&wharf_sys::mount::Attributes::new().id_map(namespace.as_fd()), true)?;
-    Ok(())
+    let change = wharf_sys::mount::Attributes::new().id_map(namespace.as_fd());
+    tree.set_attr(&change, true).map_err(|error| match error.errno() {
+        rustix::io::Errno::INVAL => LaunchError::other("its file system cannot map owners (idmap)"),
+        _ => error.into(),
+    })
 }
 
 /// A `sysfs` shows, and belongs to, the network namespace that it was mounted in. A user namespace may not mount one of

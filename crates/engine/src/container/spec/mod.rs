@@ -5,6 +5,7 @@
 pub mod capability;
 pub mod devices;
 pub(crate) mod etc;
+mod idmap;
 pub mod limits;
 pub mod log;
 mod mounts;
@@ -37,6 +38,7 @@ pub use resources::resources;
 
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
+use crate::volume::Sources;
 
 /// Docker's words before an error of the runtime while it makes a container.
 pub const CREATE_FAILED: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
@@ -63,6 +65,8 @@ pub struct Build<'a> {
     pub host: &'a HostConfig,
     /// What is mounted where.
     pub points: &'a [Point],
+    /// Where its volumes are.
+    pub volumes: &'a Sources,
     /// The containers whose namespaces it joins.
     pub peers: &'a Peers,
     /// What its files say of its networks.
@@ -101,7 +105,7 @@ pub fn build(ask: &Build<'_>) -> Result<Spec> {
     };
     security::paths(ask, &mut linux);
     resources::devices(ask.host, &mut linux)?;
-    let mounts = mounts::mounts(ask, &files, &mut linux)?;
+    let mounts = mounts::mounts(ask, &files, &process.user, &mut linux)?;
     let own_uts = !matches!(ask.host.uts_mode.as_str(), "host");
     Ok(Spec {
         oci_version: OCI_VERSION.to_owned(),

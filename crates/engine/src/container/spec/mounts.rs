@@ -6,21 +6,24 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 use wharf_api::HostConfig;
-use wharf_oci::runtime::{Linux, Mount};
+use wharf_oci::runtime::{Linux, Mount, User};
 use wharf_sys::root::Root;
 
 use super::etc::Files;
 use super::points::{Kind, Point, ReadOnlyReach, clean};
 use super::process::{INIT_PATH, wants_init};
 use super::security::Options;
-use super::{Build, CREATE_FAILED, INIT_FAILED, tmpfs};
+use super::{Build, CREATE_FAILED, INIT_FAILED, idmap, tmpfs};
 use crate::error::{Error, Result};
-use crate::volume;
 
-pub(super) fn mounts(ask: &Build<'_>, files: &Files, linux: &mut Linux) -> Result<Vec<Mount>> {
+pub(super) fn mounts(ask: &Build<'_>, files: &Files, user: &User, linux: &mut Linux) -> Result<Vec<Mount>> {
     let mut given = Vec::new();
     for point in ask.points {
-        given.push(mount_of(ask, point, linux)?);
+        let mut mount = mount_of(ask, point, linux)?;
+        if let Some(owner) = point.owner {
+            idmap::map(&mut mount, owner, user, linux)?;
+        }
+        given.push(mount);
     }
     for (destination, options) in ask.host.tmpfs.iter().flatten() {
         given.push(new(&clean(destination), "tmpfs", "tmpfs", tmpfs::merge(options)?));
@@ -149,22 +152,9 @@ fn mount_of(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Result<Mount> 
         }
         Kind::Image => image(ask, point),
         Kind::Volume => {
-            let root = volume::directory(&ask.engine.data_root, &point.name);
-            match volume::device_mount(&root)? {
-                // One for all that use it, mounted there before the start.
-                Some((kind, ..)) if kind == "tmpfs" => {
-                    bind(point, &below(Path::new(&point.source), &point.subpath)?, linux)
-                }
-                Some((kind, device, mut options)) if kind != "none" => {
-                    options.retain(|option| !option.is_empty());
-                    if !point.rw {
-                        options.push("ro".to_owned());
-                    }
-                    Ok(new(&absolute(&point.destination), &kind, &device, options))
-                }
-                Some((_, device, _)) => bind(point, &below(Path::new(&device), &point.subpath)?, linux),
-                None => bind(point, &below(Path::new(&point.source), &point.subpath)?, linux),
-            }
+            let no_volume = || Error::not_found(format!("get {}: no such volume", point.name));
+            let place = ask.volumes.get(&point.name).ok_or_else(no_volume)?;
+            bind(point, &below(place, &point.subpath)?, linux)
         }
         Kind::Bind => {
             make_source(ask, point)?;

@@ -90,6 +90,10 @@ pub struct Point {
     /// Whether the volume goes with the container (`rm -v`, `--rm`).
     #[serde(default)]
     pub anonymous: bool,
+    /// The user and group of the host whom files belong to that the container's user writes (`idmap`), and whose files
+    /// are that user's in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Point {
@@ -110,8 +114,24 @@ impl Point {
             reach: ReadOnlyReach::default(),
             options: String::new(),
             anonymous: false,
+            owner: None,
         }
     }
+}
+
+/// The word of a mode that maps owners; `idmap` alone means whoever calls, which the API's side fills in.
+pub const IDMAP: &str = "idmap";
+
+/// The user and group in `UID` or `UID-GID`.
+pub fn parse_owner(text: &str) -> Option<(u32, u32)> {
+    let (user, group) = text.split_once('-').unwrap_or((text, text));
+    // The highest id means that there is none.
+    let id = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX);
+    Some((id(user)?, id(group)?))
+}
+
+fn owner(word: &str) -> Option<(u32, u32)> {
+    word.strip_prefix(IDMAP)?.strip_prefix('=').and_then(parse_owner)
 }
 
 /// A path without doubled slashes, `.` and `..`, as Go's `path.Clean` makes it.
@@ -150,7 +170,7 @@ pub fn valid_mode(mode: &str) -> bool {
     if mode.is_empty() {
         return true;
     }
-    let mut counts = [0; 5];
+    let mut counts = [0; 6];
     for word in mode.split(',') {
         let slot = match word {
             "ro" | "rw" => 0,
@@ -158,6 +178,7 @@ pub fn valid_mode(mode: &str) -> bool {
             "nocopy" => 2,
             "consistent" | "cached" | "delegated" => 3,
             word if is_propagation(word) => 4,
+            word if owner(word).is_some() => 5,
             _ => return false,
         };
         counts[slot] += 1;
@@ -202,6 +223,7 @@ pub fn parse_bind(raw: &str, volume_driver: &str) -> Result<Point> {
     let mut point = Point::new(kind, target);
     point.mode = mode.to_owned();
     point.rw = writable(mode);
+    point.owner = mode.split(',').find_map(owner);
     match kind {
         Kind::Bind if no_copy => return Err(inner("field VolumeOptions must not be specified".to_owned())),
         Kind::Bind => {
@@ -282,6 +304,17 @@ mod tests {
         let unnamed = parse_bind("/data", "").unwrap();
         assert_eq!((unnamed.kind, unnamed.anonymous, unnamed.copy), (Kind::Volume, true, true));
         assert!(parse_bind("v1:/x:", "").is_ok());
+    }
+
+    #[test]
+    fn owners_are_mapped_to_whom_the_mode_names() {
+        let owner = |raw: &str| parse_bind(raw, "").unwrap().owner;
+        assert_eq!(owner("/s:/x:idmap=1000-100,ro"), Some((1000, 100)));
+        assert_eq!(owner("v1:/x:idmap=7"), Some((7, 7)));
+        assert_eq!(owner("v1:/x"), None);
+        for mode in ["idmap", "idmap=", "idmap=x", "idmap=1-2-3", "idmap=4294967295", "idmap=1,idmap=2"] {
+            assert_eq!(refusal(&format!("/s:/x:{mode}")), format!("invalid mode: {mode}"));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use wharf_api::{ContainerConfig, HostConfig, Mount, MountPoint, VolumeCreateRequest};
 
 use super::points::{
-    Kind, Point, ReadOnlyReach, check_absolute, check_target, clean, is_propagation, parse_bind,
+    Kind, Point, ReadOnlyReach, check_absolute, check_target, clean, is_propagation, parse_bind, parse_owner,
 };
 use super::points::{parse_volumes_from, writable};
 use super::tmpfs;
@@ -197,7 +197,12 @@ fn point_of(mount: &Mount) -> Result<Point, String> {
         }
     };
     let bind = mount.bind_options.clone().unwrap_or_default();
-    let point = |kind| Point { rw: !mount.read_only, ..Point::new(kind, &mount.target) };
+    let owner = match mount.idmap.as_str() {
+        "" => None,
+        text => Some(parse_owner(text).ok_or_else(|| format!("invalid idmap: {text}"))?),
+    };
+    no(owner.is_some() && !matches!(mount.r#type.as_str(), "bind" | "volume"), "Idmap")?;
+    let point = |kind| Point { rw: !mount.read_only, owner, ..Point::new(kind, &mount.target) };
     match mount.r#type.as_str() {
         "bind" => {
             source()?;

@@ -39,6 +39,7 @@ impl Ground {
             image_id: &|_| Ok("sha256:x".to_owned()),
         };
         let (points, _) = register(&registered, &config, &host)?;
+        let sources = volumes.enter(ID, &points)?;
         build(&Build {
             engine: &self.engine,
             id: ID,
@@ -46,6 +47,7 @@ impl Ground {
             config: &config,
             host: &host,
             points: &points,
+            volumes: &sources,
             peers: &Peers::default(),
             net: &Net::default(),
             root: &Root::open(self.dir.path().join("root")).unwrap(),
