@@ -95,16 +95,13 @@ impl Tls {
     }
 
     async fn build(&self, trust: &Trust, special: HostCerts) -> Result<ClientConfig, String> {
-        let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
-            Arc::new(Anybody(provider()))
-        } else {
-            Arc::new(Known::new(self.roots(&special).await?)?)
-        };
+        let believed =
+            if trust.insecure { Believed::Anybody } else { Believed::known(self.roots(&special).await?)? };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::new(Verifier { believed, provider: provider() }));
         match special.identity.filter(|_| trust.identify) {
             Some((chain, key)) => builder
                 .with_client_auth_cert(chain, key)
@@ -124,23 +121,32 @@ impl Tls {
     }
 }
 
-/// Believes certificates that an authority signed, and those that were configured themselves.
-///
-/// The second is how registries with a self-signed certificate are used everywhere, and webpki alone takes no
-/// certificate that is marked as an authority for a server's, as OpenSSL makes them by default.
+/// Whose certificates are believed.
 #[derive(Debug)]
-struct Known {
-    webpki: Arc<WebPkiServerVerifier>,
-    trusted: HashSet<Digest>,
+enum Believed {
+    /// Those that an authority signed, and those that were configured themselves.
+    ///
+    /// The second is how registries with a self-signed certificate are used everywhere, and webpki alone takes no
+    /// certificate that is marked as an authority for a server's, as OpenSSL makes them by default.
+    Known { webpki: Arc<WebPkiServerVerifier>, trusted: HashSet<Digest> },
+    /// Whoever holds the key of the certificate shown: insecure registries.
+    Anybody,
 }
 
-impl Known {
-    fn new(roots: HostRoots) -> Result<Self, String> {
+impl Believed {
+    fn known(roots: HostRoots) -> Result<Self, String> {
         let webpki = WebPkiServerVerifier::builder_with_provider(roots.store, provider())
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { webpki, trusted: roots.trusted })
+        Ok(Self::Known { webpki, trusted: roots.trusted })
     }
+}
+
+/// Looks at what a server shows.
+#[derive(Debug)]
+struct Verifier {
+    believed: Believed,
+    provider: Arc<CryptoProvider>,
 }
 
 fn verify_own(
@@ -161,7 +167,7 @@ fn verify_own(
     Ok(())
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -170,12 +176,14 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.trusted.contains(&Digest::of(end_entity)) {
+        let Believed::Known { webpki, trusted } = &self.believed else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if trusted.contains(&Digest::of(end_entity)) {
             verify_own(end_entity, server_name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
-        let verified =
-            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         verified.map_err(|error| match error {
             // A self-signed certificate that nobody configured: to a user the same as an unknown signer.
             rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))
@@ -193,7 +201,7 @@ impl ServerCertVerifier for Known {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -202,49 +210,10 @@ impl ServerCertVerifier for Known {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
-}
-
-/// Believes anybody who holds the key of the certificate shown: insecure registries.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
