@@ -65,7 +65,7 @@ impl Host for Words {
 struct Builder {
     _dir: tempfile::TempDir,
     store: Arc<Store>,
-    cache: Cache,
+    cache: Arc<Cache>,
     host: Words,
 }
 
@@ -76,7 +76,7 @@ impl Builder {
         fs::create_dir_all(&context).unwrap();
         fs::create_dir_all(&root).unwrap();
         let store = Store::open(&root, Some(Driver::Overlay)).unwrap();
-        let cache = Cache::open(Arc::clone(&store), root.join("mounts")).unwrap();
+        let cache = Arc::new(Cache::open(Arc::clone(&store), root.join("mounts")).unwrap());
         Self { store, cache, host: Words { context, ran: Mutex::default() }, _dir: dir }
     }
 
@@ -90,7 +90,8 @@ impl Builder {
         self.host.ran.lock().unwrap().clear();
         let cancel = Cancel::default();
         let quiet = |_: Event| {};
-        let solver = Solver::new(&plan.graph, &self.store, &self.host, &self.cache, &cancel, &quiet);
+        let hold = self.cache.hold();
+        let solver = Solver::new(&plan.graph, &self.store, &self.host, &hold, &cancel, &quiet);
         let made = solver.solve(plan.result.unwrap());
         self.cache.save().unwrap();
         let chain = made.map_err(|failure| failure.message).map(|tree| match tree {
@@ -219,7 +220,8 @@ fn a_build_that_was_ended_makes_nothing() {
     let cancel = Cancel::default();
     cancel.cancel();
     let quiet = |_: Event| {};
-    let solver = Solver::new(&plan.graph, &builder.store, &builder.host, &builder.cache, &cancel, &quiet);
+    let hold = builder.cache.hold();
+    let solver = Solver::new(&plan.graph, &builder.store, &builder.host, &hold, &cancel, &quiet);
     assert_eq!(solver.solve(plan.result.unwrap()).unwrap_err().message, "canceled");
     assert!(builder.host.ran.lock().unwrap().is_empty());
 }

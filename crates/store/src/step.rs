@@ -125,6 +125,12 @@ impl Store {
         })
     }
 
+    /// Whether a step became an image's layer too.
+    #[must_use]
+    pub fn step_is_shared(&self, id: &str) -> bool {
+        self.read().steps.get(id).is_some_and(|step| step.layer.is_some())
+    }
+
     /// What a step takes on the disk, bytes; none for one that an image shares.
     #[must_use]
     pub fn step_size(&self, id: &str) -> u64 {
@@ -290,6 +296,12 @@ impl Step {
             }
             other => other,
         }
+    }
+
+    /// The id that it is kept under.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Where what is written goes.

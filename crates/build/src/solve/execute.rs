@@ -25,7 +25,7 @@ impl Solver<'_> {
                         mount.input.map(|input| self.tree(self.graph.node(id).inputs[input])).transpose()?;
                     let root = begins_with.map(|tree| self.root(&tree)).transpose().map_err(fail)?;
                     let cache = self
-                        .cache
+                        .cache()
                         .directory(name, *sharing, root.as_ref(), &mount.selector, self.cancel)
                         .map_err(fail)?;
                     let directory = cache.path().to_owned();
@@ -56,7 +56,7 @@ impl Solver<'_> {
         }
         outputs.sort_by_key(|(at, ..)| *at);
         let kept = outputs.into_iter().map(|(_, mut chain, step)| {
-            chain.push(step.keep().map_err(|error| fail(error.to_string()))?);
+            chain.push(self.hold.keep(step).map_err(|error| fail(error.to_string()))?);
             Ok(chain)
         });
         kept.collect()

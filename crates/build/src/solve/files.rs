@@ -27,7 +27,7 @@ impl Solver<'_> {
             actions.iter().try_for_each(|action| self.action(id, &root, action))
         });
         done.map_err(|message| self.failure(id, message))?;
-        chain.push(step.keep().map_err(|error| self.failure(id, error.to_string()))?);
+        chain.push(self.hold.keep(step).map_err(|error| self.failure(id, error.to_string()))?);
         Ok(chain)
     }
 
@@ -41,7 +41,7 @@ impl Solver<'_> {
             target.map_err(|error| fail(error.to_string()))?,
         );
         copy(&source, "/", &target, "/", &CopyOptions::default()).map_err(|error| fail(error.to_string()))?;
-        step.keep().map_err(|error| fail(error.to_string()))
+        self.hold.keep(step).map_err(|error| fail(error.to_string()))
     }
 
     fn action(&self, id: NodeId, root: &Root, action: &FileAction) -> Result<(), String> {

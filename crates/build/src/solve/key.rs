@@ -106,7 +106,7 @@ impl Solver<'_> {
     /// The content that `selection` names in a tree.
     fn content(&self, id: NodeId, edge: Edge, selection: Selection<'_>) -> Result<Digest, Failure> {
         let tree = self.tree(edge)?;
-        let known: &FileDigests = self.cache.file_digests();
+        let known: &FileDigests = self.cache().file_digests();
         let digest = self.root(&tree).and_then(|root| checksum::of(&root, selection, known));
         digest.map_err(|error| {
             self.failure(id, format!("failed to compute cache key: failed to calculate checksum: {error}"))

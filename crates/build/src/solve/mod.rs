@@ -23,7 +23,7 @@ use wharf_sys::mount::Recipe;
 use crate::dockerfile::Lines;
 use crate::graph::{Access, Execute, NodeId};
 
-pub use cache::{Cache, CacheUsage};
+pub use cache::{Cache, CacheKind, CacheUsage, Hold};
 pub use schedule::Solver;
 
 /// The result of an operation: files.

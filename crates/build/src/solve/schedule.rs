@@ -6,7 +6,7 @@ use std::thread;
 use wharf_oci::Digest;
 use wharf_store::{Chain, ChainLayer, Store};
 
-use super::cache::{Cache, Found};
+use super::cache::{Cache, Found, Hold};
 use super::{Cancel, Event, Failure, Host, LocalRequest, Tree, Watch};
 use crate::graph::{Edge, Graph, NodeId, Operation, Source};
 
@@ -18,7 +18,7 @@ pub struct Solver<'a> {
     pub(super) graph: &'a Graph,
     pub(super) store: &'a Arc<Store>,
     pub(super) host: &'a dyn Host,
-    pub(super) cache: &'a Cache,
+    pub(super) hold: &'a Hold,
     pub(super) cancel: &'a Cancel,
     watch: Watch<'a>,
     keys: Vec<OnceLock<Result<Digest, Failure>>>,
@@ -32,19 +32,19 @@ impl std::fmt::Debug for Solver<'_> {
 }
 
 impl<'a> Solver<'a> {
-    /// A build of `graph`. `watch` is told of everything.
+    /// A build of `graph`. `hold` keeps all that it makes and finds; `watch` is told of everything.
     pub fn new(
         graph: &'a Graph,
         store: &'a Arc<Store>,
         host: &'a dyn Host,
-        cache: &'a Cache,
+        hold: &'a Hold,
         cancel: &'a Cancel,
         watch: Watch<'a>,
     ) -> Self {
         let count = graph.nodes().count();
         let keys = std::iter::repeat_with(OnceLock::new).take(count).collect();
         let results = std::iter::repeat_with(OnceLock::new).take(count).collect();
-        Self { graph, store, host, cache, cancel, watch, keys, results }
+        Self { graph, store, host, hold, cancel, watch, keys, results }
     }
 
     /// Makes one result, and tells of every node above it that the cache spared.
@@ -72,6 +72,10 @@ impl<'a> Solver<'a> {
         self.keys[node.0].get_or_init(|| self.make_key(node)).clone()
     }
 
+    pub(super) fn cache(&self) -> &Cache {
+        self.hold.cache()
+    }
+
     pub(super) fn failure(&self, node: NodeId, message: String) -> Failure {
         Failure { node, lines: self.graph.node(node).lines, message, code: None }
     }
@@ -88,12 +92,13 @@ impl<'a> Solver<'a> {
             return self.merge(id);
         }
         let key = self.key(id)?;
-        let flight = match self.cache.find(key, node.ignore_cache, self.store) {
+        let flight = match self.cache().find(key, node.ignore_cache, self.hold, self.cancel) {
             Found::Chains(chains) => {
                 (self.watch)(Event::Cached(id));
                 return Ok(chains.into_iter().map(Tree::Chain).collect());
             }
             Found::Mine(flight) => flight,
+            Found::Canceled => return Err(self.failure(id, "canceled".to_owned())),
         };
         self.ahead(&node.inputs);
         let chains = self.told(id, || match &node.operation {

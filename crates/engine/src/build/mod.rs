@@ -20,7 +20,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use wharf_build::solve::{Cache, Cancel};
+use wharf_build::solve::{Cache, Cancel, Hold};
 use wharf_store::Store;
 
 use crate::config::EngineConfig;
@@ -49,7 +49,7 @@ pub struct Builds {
     images: Arc<Images>,
     registries: Arc<Registries>,
     containers: Arc<Containers>,
-    cache: Cache,
+    cache: Arc<Cache>,
     /// Those that can be ended by the id that their client gave.
     running: Mutex<HashMap<String, Weak<Cancel>>>,
 }
@@ -69,6 +69,8 @@ pub struct Build {
     tell: Tell,
     cancel: Arc<Cancel>,
     runtime: tokio::runtime::Handle,
+    /// What it has made and found.
+    hold: Hold,
     /// Directories of the client's that must stay as they are.
     held: Mutex<Vec<Files>>,
     materials: Mutex<BTreeSet<Material>>,
@@ -98,6 +100,7 @@ impl Builds {
         run::sweep(&places);
         make_directory(&places)?;
         let cache = Cache::open(store.clone(), config.data_root.join("build").join("mounts"))?;
+        let cache = Arc::new(cache);
         Ok(Self { config, store, images, registries, containers, cache, running: Mutex::default() })
     }
 
@@ -112,6 +115,7 @@ impl Builds {
             tell,
             cancel,
             runtime: tokio::runtime::Handle::current(),
+            hold: self.cache.hold(),
             held: Mutex::default(),
             materials: Mutex::default(),
             fetched: Mutex::default(),
@@ -125,7 +129,7 @@ impl Builds {
 
     /// What earlier builds left.
     #[must_use]
-    pub fn cache(&self) -> &Cache {
+    pub fn cache(&self) -> &Arc<Cache> {
         &self.cache
     }
 }

@@ -224,7 +224,7 @@ impl Build {
         let steps = Steps::announce(self, graph, result);
         let host = Hosted { build: self, options, steps: &steps };
         let watch = |event: Event| steps.hear(&event);
-        let solver = Solver::new(graph, &self.builds.store, &host, &self.builds.cache, &self.cancel, &watch);
+        let solver = Solver::new(graph, &self.builds.store, &host, &self.hold, &self.cancel, &watch);
         let made = solver.solve(result);
         made.map_err(|failure| BuildFailure {
             vertex: Some(steps.of(failure.node).digest()),

@@ -235,8 +235,11 @@ impl Render {
             .iter()
             .position(|line| failure.vertex.is_some_and(|digest| line.vertices.contains(&digest)));
         if let Some(at) = at {
-            if at != self.at {
-                (self.at, self.headed, self.running) = (at, false, false);
+            // What else was under way does not matter any more.
+            while self.at < at {
+                self.head().await;
+                self.show(false).await;
+                self.tail(false).await;
             }
             self.head().await;
             self.show(false).await;

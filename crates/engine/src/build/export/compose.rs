@@ -76,7 +76,7 @@ impl Build {
         wishes: &Wishes,
         packing: Option<Packing>,
     ) -> Result<Made> {
-        let found = self.builds.layers(batch, product.tree.as_ref(), wishes.epoch)?;
+        let found = self.layers(batch, product.tree.as_ref(), wishes.epoch)?;
         let config = history::complete(product.config.clone(), &found.dated, wishes.epoch);
         let config_descriptor = put(batch, media_type::OCI_CONFIG, &config)?;
         let mut layers = found.layers;

@@ -10,7 +10,7 @@ use wharf_store::{Batch, ChainLayer, ImageLayer};
 use wharf_sys::root::Root;
 
 use super::history::Dated;
-use crate::build::Builds;
+use crate::build::Build;
 use crate::error::{Error, Result};
 
 /// A tree's layers, base first.
@@ -20,7 +20,7 @@ pub(super) struct Layers {
     pub(super) dated: Vec<Dated>,
 }
 
-impl Builds {
+impl Build {
     /// The layers of a tree, packed where they are not yet. In new ones nothing is newer than `epoch`; a base image's are
     /// what they are.
     pub(super) fn layers(
@@ -39,10 +39,10 @@ impl Builds {
             let (layer, created) = match layer {
                 ChainLayer::Image(diff_id) => (self.image_layer(batch, diff_id)?, None),
                 ChainLayer::Step(id) => {
-                    let created = self.store.step_created(&id);
+                    let created = self.builds.store.step_created(&id);
                     let created = created.and_then(|time| Timestamp::from_millisecond(time).ok());
                     let latest = epoch.map(Timestamp::as_second);
-                    (self.store.export_step(batch, &id, latest)?, created)
+                    (self.builds.store.export_step(batch, &id, latest)?, created)
                 }
             };
             found.dated.push(Dated { diff_id: layer.diff_id, created });
@@ -53,7 +53,7 @@ impl Builds {
 
     /// The blob of a layer that came with an image.
     fn image_layer(&self, batch: &Batch, diff_id: DiffId) -> Result<ImageLayer> {
-        let layer = self.store.image_layer(&diff_id);
+        let layer = self.builds.store.image_layer(&diff_id);
         let kept = layer.filter(|layer| batch.blob_size(&layer.blob.digest).is_some());
         kept.ok_or_else(|| Error::not_found(format!("layer {diff_id} is of no image any more")))
     }
@@ -61,10 +61,10 @@ impl Builds {
     /// A directory as a layer of its own.
     fn directory_layer(&self, path: &Path) -> Result<ChainLayer> {
         let opened = |error: wharf_sys::root::RootError| Error::internal(error.to_string());
-        let step = self.store.begin_step(&[])?;
+        let step = self.builds.store.begin_step(&[])?;
         let (from, to) = (Root::open(path).map_err(opened)?, Root::open(&step.upper()).map_err(opened)?);
         wharf_layer::copy(&from, "/", &to, "/", &CopyOptions::default())
             .map_err(|error| Error::internal(error.to_string()))?;
-        Ok(step.keep()?)
+        Ok(self.hold.keep(step)?)
     }
 }

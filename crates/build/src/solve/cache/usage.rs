@@ -1,0 +1,155 @@
+//! What the cache takes, and letting go of it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use wharf_oci::Digest;
+
+use super::{Cache, KIND, Record, State, mounts, step, timestamp};
+
+/// What sort of thing a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheKind {
+    /// The result of a step.
+    Regular,
+    /// The directory of a cache mount.
+    Mount,
+}
+
+/// What a record takes, for `df` and `prune`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheUsage {
+    /// The key.
+    pub id: String,
+    /// What it is.
+    pub kind: CacheKind,
+    /// How its step was called.
+    pub description: String,
+    /// Bytes that it alone takes.
+    pub size: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last used.
+    pub used: Timestamp,
+    /// How often.
+    pub uses: u64,
+    /// A build under way needs it.
+    pub in_use: bool,
+    /// An image has it too: its bytes are counted there.
+    pub shared: bool,
+}
+
+impl Cache {
+    /// What all records take, the longest unused first.
+    #[must_use]
+    pub fn usage(&self) -> Vec<CacheUsage> {
+        let (mut usage, directories) = {
+            let state = self.lock();
+            let records = state.records.iter().map(|(key, record)| self.describe(&state, key, record));
+            (records.collect::<Vec<_>>(), directories(&state))
+        };
+        // Walked without the lock: directories may be large.
+        usage.extend(directories.into_iter().map(|mut directory| {
+            directory.size = size_of(&self.mounts.join(&directory.id));
+            directory
+        }));
+        usage.sort_by(|left, right| (left.used, &left.id).cmp(&(right.used, &right.id)));
+        usage
+    }
+
+    fn describe(&self, state: &State, key: &Digest, record: &Record) -> CacheUsage {
+        let own: Vec<&str> = record.chains.iter().filter_map(|chain| chain.last()).filter_map(step).collect();
+        let held = |id: &str| state.held.values().any(|held| held.contains(id));
+        CacheUsage {
+            id: key.hex(),
+            kind: CacheKind::Regular,
+            description: record.description.clone(),
+            size: own.iter().map(|id| self.store.step_size(id)).sum(),
+            created: timestamp(record.created),
+            used: timestamp(record.used),
+            uses: record.uses,
+            in_use: own.iter().any(|id| held(id)),
+            shared: !own.is_empty() && own.iter().all(|id| self.store.step_is_shared(id)),
+        }
+    }
+
+    /// Removes the records that `remove` picks, but none that is in use; returns what they took.
+    ///
+    /// # Errors
+    /// When the database or the disk fails.
+    pub fn prune(&self, remove: impl Fn(&CacheUsage) -> bool) -> Result<Vec<CacheUsage>, wharf_store::Error> {
+        let picked = self.usage().into_iter().filter(|usage| !usage.in_use && remove(usage));
+        let mut gone = Vec::new();
+        for usage in picked {
+            let removed = match usage.kind {
+                CacheKind::Regular => self.forget(&usage.id)?,
+                CacheKind::Mount => self.forget_directory(&usage.id)?,
+            };
+            if removed {
+                gone.push(usage);
+            }
+        }
+        self.retain()?;
+        Ok(gone)
+    }
+
+    fn forget(&self, id: &str) -> Result<bool, wharf_store::Error> {
+        let Ok(key) = Digest::from_hex(id) else { return Ok(false) };
+        let mut state = self.lock();
+        let known = state.records.remove(&key).is_some();
+        state.dirty.remove(&key);
+        drop(state);
+        self.store.documents(KIND).remove(&key.to_string())?;
+        Ok(known)
+    }
+
+    /// Removes a directory, unless somebody began to use it.
+    fn forget_directory(&self, id: &str) -> Result<bool, wharf_store::Error> {
+        let mut state = self.lock();
+        if state.mounted.contains_key(id) || state.mounts.remove(id).is_none() {
+            return Ok(false);
+        }
+        // Under another name first, so that whoever wants it next begins anew.
+        let (path, gone) = (self.mounts.join(id), self.mounts.join(format!("{id}.gone")));
+        let renamed = std::fs::rename(&path, &gone);
+        drop(state);
+        self.store.documents(mounts::KIND).remove(id)?;
+        if renamed.is_ok() {
+            // What cannot be removed now is a stray at the next start.
+            drop(std::fs::remove_dir_all(&gone));
+        }
+        Ok(true)
+    }
+}
+
+fn directories(state: &State) -> Vec<CacheUsage> {
+    let describe = |(key, record): (&String, &mounts::MountRecord)| CacheUsage {
+        id: key.clone(),
+        kind: CacheKind::Mount,
+        description: format!("cached mount {}", record.name),
+        size: 0,
+        created: timestamp(record.created),
+        used: timestamp(record.used),
+        uses: record.uses,
+        in_use: state.mounted.contains_key(key),
+        shared: false,
+    };
+    state.mounts.iter().map(describe).collect()
+}
+
+/// What a directory takes on the disk, bytes; what goes meanwhile does not count.
+fn size_of(path: &Path) -> u64 {
+    let mut left = vec![path.to_owned()];
+    let mut size = 0;
+    while let Some(path) = left.pop() {
+        for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            size += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    size
+}
