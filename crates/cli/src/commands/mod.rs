@@ -3,6 +3,7 @@
 
 mod absent;
 mod attach;
+mod build;
 mod bootstrap;
 mod check;
 mod commit;
@@ -89,10 +90,13 @@ commands! {
     Command {
         /// Attach local standard input, output, and error streams to a running container
         Attach(attach::Attach),
-        /// Build an image from a Dockerfile (not available)
-        Build(absent::Absent<0>),
+        /// Build an image from a Dockerfile
+        Build(build::Build),
         /// Manage builds
         Builder(Group<BuilderCommand>),
+        /// Manage builds, as Docker's plugin calls it
+        #[command(hide = true)]
+        Buildx(Group<BuildxCommand>),
         /// Manage checkpoints (not available)
         #[command(hide = true)]
         Checkpoint(absent::Absent<7>),
@@ -139,8 +143,8 @@ commands! {
         Logout(login::Logout),
         /// Fetch the logs of a container
         Logs(logs::Logs),
-        /// Look at manifests in registries
-        Manifest(Group<ManifestCommand>),
+        /// Manage image manifests and manifest lists
+        Manifest(Group<manifest::ManifestCommand>),
         /// Manage Swarm nodes (not available)
         #[command(hide = true)]
         Node(absent::Absent<2>),
@@ -271,20 +275,12 @@ commands! {
 }
 
 commands! {
-    /// `wharf manifest …`.
-    ManifestCommand {
-        /// Display an image manifest, or manifest list
-        Inspect(manifest::Inspect),
-    }
-}
-
-commands! {
     /// `wharf image …`.
     ImageCommand {
         /// Make a minimal base image from a distribution's package archive
         Bootstrap(bootstrap::Bootstrap),
-        /// Build an image from a Dockerfile (not available)
-        Build(absent::Absent<0>),
+        /// Build an image from a Dockerfile
+        Build(build::Build),
         /// Show the history of an image
         History(history::History),
         /// Import the contents from a tarball to create a filesystem image
@@ -315,8 +311,21 @@ commands! {
 commands! {
     /// `wharf builder …`.
     BuilderCommand {
-        /// Build an image from a Dockerfile (not available)
-        Build(absent::Absent<0>),
+        /// Build an image from a Dockerfile
+        Build(build::Build),
+        /// Remove build cache
+        Prune(absent::BuilderPrune),
+    }
+}
+
+commands! {
+    /// `wharf buildx …`.
+    BuildxCommand {
+        /// Build an image from a Dockerfile
+        #[command(visible_alias = "b")]
+        Build(build::Build),
+        /// Disk usage
+        Du(build::usage::Du),
         /// Remove build cache
         Prune(absent::BuilderPrune),
     }
@@ -366,9 +375,10 @@ macro_rules! groups {
 }
 groups!(
     BuilderCommand,
+    BuildxCommand,
     ContainerCommand,
     ImageCommand,
-    ManifestCommand,
+    manifest::ManifestCommand,
     PluginCommand,
     SystemCommand,
     context::ContextCommand,

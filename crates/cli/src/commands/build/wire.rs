@@ -1,7 +1,6 @@
-//! Connections to the daemon that turn from HTTP/1.1 into gRPC, and messages whose service has no generated code.
+//! Connections to the daemon that turn from HTTP/1.1 into gRPC.
 
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,9 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::Service;
 use wharf_api::client::{Client, Connection};
 
@@ -35,7 +32,10 @@ pub(super) async fn upgrade(
     all.extend(headers);
     let answer = client.send(hyper::Method::POST, path, wharf_api::client::Body::Empty, &all).await?;
     if answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
-        return Err(CliError::new(format!("unable to upgrade to h2c, received {}", answer.status().as_u16())));
+        return Err(CliError::new(format!(
+            "unable to upgrade to h2c, received {}",
+            answer.status().as_u16()
+        )));
     }
     let upgraded = hyper::upgrade::on(answer).await.map_err(|error| CliError::new(error.to_string()))?;
     Ok(Box::pin(TokioIo::new(upgraded)))
@@ -84,48 +84,5 @@ impl Service<Request<Body>> for Caller {
             *request.uri_mut() = uri;
         }
         Box::pin(self.sender.send_request(request))
-    }
-}
-
-/// Messages of one kind both ways.
-#[derive(Debug)]
-pub(super) struct Messages<M>(PhantomData<M>);
-
-impl<M> Default for Messages<M> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<M: prost::Message + Default + 'static> Codec for Messages<M> {
-    type Encode = M;
-    type Decode = M;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self::default()
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self::default()
-    }
-}
-
-impl<M: prost::Message> Encoder for Messages<M> {
-    type Item = M;
-    type Error = Status;
-
-    fn encode(&mut self, item: M, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(into).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl<M: prost::Message + Default> Decoder for Messages<M> {
-    type Item = M;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
-        M::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -1,5 +1,6 @@
 //! Sending a directory: `FileSync/DiffCopy`. The daemon is told what there is and asks for what it lacks.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -26,11 +27,13 @@ const READERS: usize = 4;
 #[derive(Debug, Clone)]
 pub(in super::super) struct Directories {
     by_name: Arc<BTreeMap<String, PathBuf>>,
+    /// What keeps them there.
+    _held: Arc<dyn Any + Send + Sync>,
 }
 
 impl Directories {
-    pub(in super::super) fn new(by_name: BTreeMap<String, PathBuf>) -> Self {
-        Self { by_name: Arc::new(by_name) }
+    pub(in super::super) fn new(by_name: BTreeMap<String, PathBuf>, held: impl Any + Send + Sync) -> Self {
+        Self { by_name: Arc::new(by_name), _held: Arc::new(held) }
     }
 }
 
@@ -126,19 +129,27 @@ async fn send(root: PathBuf, lists: [Vec<String>; 3], mut asked: Streaming<Packe
 }
 
 /// Tells all that there is. The daemon may ask for a file before the list is at its end.
-fn list_all(root: &Path, [include, exclude, follow]: &[Vec<String>; 3], out: &Out, files: &Mutex<Vec<Option<PathBuf>>>) {
+fn list_all(
+    root: &Path,
+    [include, exclude, follow]: &[Vec<String>; 3],
+    out: &Out,
+    files: &Mutex<Vec<Option<PathBuf>>>,
+) {
     let listed = Wanted::new(root, include, exclude, follow).and_then(|wanted| {
         walk(root, &wanted, &mut |stat| {
             let special = go::DIRECTORY | go::SYMLINK | go::DEVICE | go::FIFO;
             let file = (stat.mode & special == 0 && stat.linkname.is_empty()).then(|| root.join(&stat.path));
             files.lock().unwrap_or_else(PoisonError::into_inner).push(file);
-            let packet = Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() };
+            let packet =
+                Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() };
             out.blocking_send(Ok(packet)).is_ok()
         })
     });
     let last = match listed {
         Ok(()) => Packet { r#type: PacketType::PacketStat.into(), ..Packet::default() },
-        Err(why) => Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() },
+        Err(why) => {
+            Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() }
+        }
     };
     // A daemon that is gone wants no end either.
     let _ = out.blocking_send(Ok(last));
@@ -158,7 +169,8 @@ fn read_all(queue: &Mutex<std::sync::mpsc::Receiver<u32>>, out: &Out, files: &Mu
         };
         if let Err(error) = content(&path, id, out) {
             let why = format!("read {}: {}", path.display(), crate::error::reason(&error));
-            let packet = Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() };
+            let packet =
+                Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() };
             let _ = out.blocking_send(Ok(packet));
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -56,20 +56,22 @@ impl Wanted {
         let read = |patterns: &[String]| {
             Ignore::new(patterns.iter().map(String::as_str)).map_err(|error| error.to_string())
         };
-        let all = patterns.is_empty() || patterns.iter().any(|pattern| matches!(pattern.as_str(), "." | "/" | ""));
+        let all =
+            patterns.is_empty() || patterns.iter().any(|pattern| matches!(pattern.as_str(), "." | "/" | ""));
         let include = if all {
             None
         } else {
-            let parts = patterns
-                .iter()
-                .map(|pattern| pattern.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect());
+            let parts = patterns.iter().map(|pattern| {
+                pattern.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            });
             Some(Matcher { patterns: read(&patterns)?, parts: parts.collect() })
         };
         Ok(Self { include, exclude: read(exclude)? })
     }
 
     fn has(&self, path: &str) -> bool {
-        !self.exclude.excludes(path) && self.include.as_ref().is_none_or(|include| include.patterns.excludes(path))
+        !self.exclude.excludes(path)
+            && self.include.as_ref().is_none_or(|include| include.patterns.excludes(path))
     }
 
     /// Whether something below a directory that is not wanted itself may be.
@@ -81,7 +83,8 @@ impl Wanted {
         self.include.as_ref().is_none_or(|include| {
             include.parts.iter().any(|parts| {
                 let wild = |part: &str| part.contains(['*', '?', '[', '\\']);
-                parts.len() > depth && path.split('/').zip(parts).all(|(name, part)| wild(part) || name == part)
+                parts.len() > depth
+                    && path.split('/').zip(parts).all(|(name, part)| wild(part) || name == part)
                     || parts.iter().any(|part| part == "**")
             })
         })
@@ -138,7 +141,12 @@ fn links_of(root: &Path, dir: &str, pattern: &str, found: &mut Vec<String>, dept
             && matcher.excludes(name)
             && depth < LINKS
         {
-            lead(root, &if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }, found, depth + 1);
+            lead(
+                root,
+                &if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") },
+                found,
+                depth + 1,
+            );
         }
     }
 }
@@ -213,7 +221,11 @@ impl Walk<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let has = self.wanted.has(path);
         if kind != FileType::Directory {
-            return if has && kind != FileType::Socket { self.file(dir, name, path, &stat) } else { Ok(true) };
+            return if has && kind != FileType::Socket {
+                self.file(dir, name, path, &stat)
+            } else {
+                Ok(true)
+            };
         }
         if !has && !self.wanted.may_have_below(path) {
             return Ok(true);

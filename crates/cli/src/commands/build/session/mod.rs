@@ -1,0 +1,161 @@
+//! The session of a build: the daemon calls back over it for files, secrets and credentials, and sends what comes out.
+
+mod auth;
+mod files;
+mod receive;
+mod secrets;
+mod ssh;
+mod upload;
+mod walk;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::health::health_server::HealthServer;
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
+use bollard_buildkit_proto::moby::filesync::packet::file_send_server::FileSendServer as TreeServer;
+use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSyncServer;
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
+use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use wharf_api::client::Client;
+
+use super::wire::{LARGEST, WINDOW, upgrade};
+use crate::error::CliError;
+
+pub(super) use auth::Auth;
+pub(super) use files::Directories;
+pub(super) use receive::{Destination, Outputs};
+pub(super) use secrets::{Secret, Secrets};
+pub(super) use ssh::{Agent, Agents};
+pub(super) use upload::{HOST as UPLOAD_HOST, Upload};
+
+/// What every session answers.
+const METHODS: [&str; 7] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/moby.filesync.v1.FileSync/DiffCopy",
+    "/moby.filesync.v1.FileSend/DiffCopy",
+    "/moby.filesync.v1.Auth/Credentials",
+    "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+    "/moby.upload.v1.Upload/Pull",
+];
+
+/// What only a client with an agent answers.
+const OF_AGENTS: [&str; 2] = ["/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"];
+
+/// All that the daemon may ask for.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) directories: Directories,
+    pub(super) secrets: Secrets,
+    pub(super) agents: Agents,
+    pub(super) auth: Auth,
+    pub(super) outputs: Outputs,
+    pub(super) upload: Upload,
+}
+
+/// Opens the session `id` and serves it in the background. `shared_key` names the directories over several sessions.
+///
+/// # Errors
+/// When the daemon cannot be reached or has no sessions.
+pub(super) async fn open(client: &Client, id: &str, shared_key: &str, offer: Offer) -> Result<(), CliError> {
+    let mut headers = vec![
+        ("X-Docker-Expose-Session-Uuid", id),
+        ("X-Docker-Expose-Session-Name", ""),
+        ("X-Docker-Expose-Session-Sharedkey", shared_key),
+    ];
+    let agents: &[&str] = if offer.agents.is_empty() { &[] } else { &OF_AGENTS };
+    headers
+        .extend(METHODS.iter().chain(agents).map(|method| ("X-Docker-Expose-Session-Grpc-Method", *method)));
+    let stream = upgrade(client, "/session", &headers).await?;
+    let offer = Arc::new(offer);
+    let service = service_fn(move |request| {
+        let offer = offer.clone();
+        async move { Ok::<_, Infallible>(dispatch(request, &offer).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .max_frame_size(1 << 20)
+        .serve_connection(TokioIo::new(stream), service);
+    // It ends with the build; what goes wrong in it the build tells.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(())
+}
+
+async fn dispatch(request: Request<Incoming>, offer: &Offer) -> Response<Body> {
+    match request.uri().path().split('/').nth(1).unwrap_or_default() {
+        "moby.filesync.v1.FileSync" => answer(FileSyncServer::new(offer.directories.clone()), request).await,
+        "moby.filesync.v1.FileSend" if offer.outputs.is_tree(request.headers()) => {
+            let server = TreeServer::new(offer.outputs.clone()).max_decoding_message_size(LARGEST);
+            answer(server, request).await
+        }
+        "moby.filesync.v1.FileSend" => {
+            let server = FileSendServer::new(offer.outputs.clone()).max_decoding_message_size(LARGEST);
+            answer(server, request).await
+        }
+        "moby.filesync.v1.Auth" => answer(AuthServer::new(offer.auth.clone()), request).await,
+        "moby.buildkit.secrets.v1.Secrets" => {
+            answer(SecretsServer::new(offer.secrets.clone()), request).await
+        }
+        "moby.sshforward.v1.SSH" => answer(SshServer::new(offer.agents.clone()), request).await,
+        "moby.upload.v1.Upload" => answer(UploadServer::new(offer.upload.clone()), request).await,
+        "grpc.health.v1.Health" => answer(HealthServer::new(Well), request).await,
+        other => Status::unimplemented(format!("unknown service {other}")).into_http(),
+    }
+}
+
+async fn answer<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    match service.call(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+/// A client that is there is well.
+#[derive(Debug, Clone, Copy)]
+struct Well;
+
+mod well {
+    use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+    use bollard_buildkit_proto::health::health_server::Health;
+    use bollard_buildkit_proto::health::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+    };
+    use tokio_stream::Once;
+    use tonic::{Request, Response, Status};
+
+    #[tonic::async_trait]
+    impl Health for super::Well {
+        type WatchStream = Once<Result<HealthCheckResponse, Status>>;
+
+        async fn check(
+            &self,
+            _: Request<HealthCheckRequest>,
+        ) -> Result<Response<HealthCheckResponse>, Status> {
+            Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
+        }
+
+        async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+            Ok(Response::new(HealthListResponse::default()))
+        }
+
+        async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+            let well = HealthCheckResponse { status: ServingStatus::Serving.into() };
+            Ok(Response::new(tokio_stream::once(Ok(well))))
+        }
+    }
+}
