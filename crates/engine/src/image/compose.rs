@@ -111,7 +111,7 @@ pub(super) fn put_manifest(batch: &Batch, config: Descriptor, layers: &[ImageLay
 }
 
 /// The record of an image. `more` are blobs to keep beside its own.
-pub(super) fn assemble(
+pub(crate) fn assemble(
     config: &ImageConfig,
     descriptor: &Descriptor,
     manifest: Descriptor,

@@ -42,14 +42,16 @@ use crate::registry::Registries;
 
 pub use change::apply as apply_changes;
 pub use compose::NewLayer;
+pub(crate) use compose::assemble;
+pub(crate) use save::{Wanted, write_archive};
 pub use import::ImportOptions;
 pub use list::ListOptions;
 pub(crate) use list::until_time;
 pub use pull::PullOptions;
 pub use push::PushOptions;
+pub use search::SearchResult;
 pub(crate) use tag::target as new_name;
 
-pub use search::SearchResult;
 /// The largest config, manifest or index that is read, bytes.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
 
@@ -122,7 +124,7 @@ impl Images {
     }
 
     /// Says that something happened to an image, with its labels as Docker does.
-    fn emit(&self, action: &str, image: &Image, name: &str) {
+    pub(crate) fn emit(&self, action: &str, image: &Image, name: &str) {
         let mut attributes: BTreeMap<String, String> = image.labels.clone();
         attributes.insert("name".to_owned(), name.to_owned());
         self.events.emit(Kind::Image, action, &image.id.to_string(), attributes);
@@ -136,7 +138,7 @@ impl Images {
     }
 
     /// [`Self::emit`] under the image's own id.
-    fn emit_id(&self, action: &str, image: &Image) {
+    pub(crate) fn emit_id(&self, action: &str, image: &Image) {
         self.emit(action, image, &image.id.to_string());
     }
 }

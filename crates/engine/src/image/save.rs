@@ -1,7 +1,8 @@
 //! Images as an archive: `docker save`. The blobs go out as they came in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use wharf_store::Image;
 use super::Images;
 use super::inspect::check_platform;
 use super::resolve::refused;
-use crate::body::{BodyWriter, ByteSender, ByteStream};
+use crate::body::{ByteSender, ByteStream};
 use crate::error::{Error, Result};
 use crate::pools::Class;
 
@@ -21,9 +22,9 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion": "1.0.0"}"#;
 
 /// An image to save, and the names to save it under.
 #[derive(Debug)]
-struct Wanted {
-    image: Arc<Image>,
-    names: Vec<Reference>,
+pub(crate) struct Wanted {
+    pub(crate) image: Arc<Image>,
+    pub(crate) names: Vec<Reference>,
 }
 
 /// An entry of Docker's `manifest.json`.
@@ -95,30 +96,42 @@ impl Images {
     }
 
     fn write(&self, wanted: &[Wanted], sender: ByteSender) -> Result<()> {
-        let mut writer = Writer::new(sender.into_writer());
-        for directory in ["blobs/", "blobs/sha256/"] {
-            let mut entry = Entry::new(Kind::Directory, directory);
-            entry.mode = 0o755;
-            writer.append(&entry).map_err(broken)?;
-        }
-        let blobs: BTreeSet<Digest> =
-            wanted.iter().flat_map(|wanted| wanted.image.blobs.iter().copied()).collect();
-        for digest in blobs {
-            let file = self.store.open_blob(&digest)?;
-            let size =
-                file.metadata().map_err(|error| Error::io(format!("read blob {digest}"), &error))?.len();
-            append(&mut writer, &format!("blobs/sha256/{}", digest.hex()), size, file)?;
-        }
-        for (name, bytes) in documents(wanted)? {
-            append(&mut writer, name, bytes.len() as u64, bytes.as_slice())?;
-        }
-        writer.finish().map_err(broken)?;
+        write_archive(wanted, true, sender.into_writer(), |digest| Ok(self.store.open_blob(digest)?))?;
         wanted.iter().for_each(|wanted| self.emit_id("save", &wanted.image));
         Ok(())
     }
 }
 
-fn append(writer: &mut Writer<BodyWriter>, name: &str, size: u64, content: impl Read) -> Result<()> {
+/// Writes an OCI layout as an archive, with Docker's documents where `docker` says so.
+pub(crate) fn write_archive(
+    wanted: &[Wanted],
+    docker: bool,
+    output: impl Write,
+    open: impl Fn(&Digest) -> Result<File>,
+) -> Result<()> {
+    let mut writer = Writer::new(output);
+    for directory in ["blobs/", "blobs/sha256/"] {
+        let mut entry = Entry::new(Kind::Directory, directory);
+        entry.mode = 0o755;
+        writer.append(&entry).map_err(broken)?;
+    }
+    let blobs: BTreeSet<Digest> =
+        wanted.iter().flat_map(|wanted| wanted.image.blobs.iter().copied()).collect();
+    for digest in blobs {
+        let file = open(&digest)?;
+        let size = file.metadata().map_err(|error| Error::io(format!("read blob {digest}"), &error))?.len();
+        append(&mut writer, &format!("blobs/sha256/{}", digest.hex()), size, file)?;
+    }
+    for (name, bytes) in documents(wanted)? {
+        if docker || matches!(name, "index.json" | "oci-layout") {
+            append(&mut writer, name, bytes.len() as u64, bytes.as_slice())?;
+        }
+    }
+    let mut output = writer.finish().map_err(broken)?;
+    output.flush().map_err(|error| Error::io("write image archive", &error))
+}
+
+fn append(writer: &mut Writer<impl Write>, name: &str, size: u64, content: impl Read) -> Result<()> {
     let mut entry = Entry::new(Kind::File, name);
     (entry.mode, entry.size) = (0o644, size);
     writer.append_file(&entry, content).map_err(broken)

@@ -29,7 +29,13 @@ pub struct SearchResult {
     #[serde(skip_deserializing)]
     pub is_automated: bool,
     /// In one line.
+    #[serde(deserialize_with = "null_default")]
     pub description: String,
+}
+
+/// Where there is nothing to say, indexes say null.
+fn null_default<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 #[derive(Deserialize)]

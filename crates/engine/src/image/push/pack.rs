@@ -14,6 +14,7 @@ use wharf_store::{Batch, Image, ImageLayer};
 use super::super::Images;
 use super::super::compose::{assemble, put_manifest};
 use super::Job;
+use crate::build::export::rebased;
 use crate::error::{Error, Result};
 
 /// How hard to compress: above this, much time buys little.
@@ -62,7 +63,12 @@ impl Images {
         let config = self.config(&image.id)?;
         let descriptor = Descriptor::new(media_type::OCI_CONFIG, image.id, image.config_size);
         let manifest = put_manifest(&batch, descriptor.clone(), &layers)?;
-        let new = assemble(&config, &descriptor, manifest.clone(), manifest, layers, Vec::new());
+        // What an index says of the image beside its manifest is said of the new one.
+        let (target, more) = match image.target.digest == image.manifest.digest {
+            true => (manifest.clone(), Vec::new()),
+            false => rebased(&batch, &image.target, &image.manifest.digest, &manifest)?,
+        };
+        let new = assemble(&config, &descriptor, manifest, target, layers, more);
         // What the record takes over must not be reclaimed before it is written.
         if !new.blobs.iter().all(|blob| batch.blob_size(blob).is_some()) {
             return Err(Error::not_found(format!("No such image: {}", image.id)));
