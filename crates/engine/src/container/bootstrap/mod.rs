@@ -27,7 +27,7 @@ use archive::Plan;
 
 /// Programs that `debootstrap` needs to fetch and to verify; it goes on without the second when that is missing.
 const NEEDED: [&str; 3] = ["debootstrap", "wget", "gpgv"];
-/// Looked through after the daemon's own path.
+/// Looked through by a daemon that has no path of its own.
 const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What `wharf image bootstrap` says.
@@ -127,7 +127,7 @@ impl Containers {
 }
 
 fn search_path() -> String {
-    std::env::var("PATH").map_or_else(|_| USUAL.to_owned(), |own| format!("{own}:{USUAL}"))
+    std::env::var("PATH").unwrap_or_else(|_| USUAL.to_owned())
 }
 
 /// Where `debootstrap` is.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::MountAttrFlags;
@@ -23,6 +23,8 @@ pub(super) struct Stage<'a> {
     pub(super) tree: &'a Path,
     /// Whether the tree is all that it sees; else it sees the host too, read-only.
     pub(super) enter: bool,
+    /// Files of the host that must be seen.
+    pub(super) needed: &'a [&'a Path],
     /// `CLONE_NEW*` bits.
     pub(super) namespaces: u64,
     pub(super) program: &'a Path,
@@ -69,7 +71,7 @@ impl Stage<'_> {
         if self.enter {
             enter(self.tree)?
         } else {
-            lock(self.tree)?
+            lock(self.tree, self.needed)?
         }
         let nothing =
             openat(CWD, "/dev/null", OFlags::RDONLY, Mode::empty()).map_err(std::io::Error::from)?;
@@ -108,16 +110,23 @@ fn listen(
     Ok(error)
 }
 
-/// Makes all of the host read-only but the tree, and takes its sockets and shared places out of sight.
-fn lock(tree: &Path) -> Result<(), Failure> {
-    let resolver = std::fs::canonicalize("/etc/resolv.conf").ok();
-    let resolver = resolver.and_then(|path| std::fs::read(&path).ok().map(|bytes| (path, bytes)));
+/// Places of the host that are shared or have sockets.
+const HIDDEN: [&str; 2] = ["/tmp", "/run"];
+
+/// Makes all of the host read-only but the tree, and takes away what is in [`HIDDEN`] but the files that are `needed`.
+fn lock(tree: &Path, needed: &[&Path]) -> Result<(), Failure> {
+    let kept: Vec<(PathBuf, Vec<u8>)> = needed
+        .iter()
+        .filter_map(|path| path.canonicalize().ok())
+        .filter(|path| HIDDEN.iter().any(|place| path.starts_with(place)))
+        .map(|path| std::fs::read(&path).map(|bytes| (path, bytes)))
+        .collect::<Result<_, _>>()?;
     let writable = DetachedMount::clone_tree(CWD, tree, false)?;
     let root =
         openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).map_err(std::io::Error::from)?;
     let read_only = Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY);
     wharf_sys::mount::set_attributes(root.as_fd(), &read_only, true)?;
-    for place in ["/tmp", "/run"] {
+    for place in HIDDEN {
         let safe = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         attach(&DetachedMount::new("tmpfs", "tmpfs", &["size=64m", "mode=1777"], safe)?, Path::new(place))?;
     }
@@ -125,8 +134,7 @@ fn lock(tree: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(tree)?;
     attach(&writable, tree)?;
     attach(&proc()?, Path::new("/proc"))?;
-    // Name servers may be told in a file below /run.
-    if let Some((path, bytes)) = resolver.filter(|(path, _)| path.starts_with("/run")) {
+    for (path, bytes) in kept {
         path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         std::fs::write(path, bytes)?;
     }

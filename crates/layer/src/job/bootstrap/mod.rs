@@ -63,6 +63,7 @@ pub(super) fn run(job: &Bootstrap, answers: &mut Answers) -> Result<Root, Failur
     Stage {
         tree: &job.tree,
         enter: false,
+        needed: &[Path::new("/etc/resolv.conf"), &job.keyring],
         namespaces: shared,
         program: &job.tool,
         arguments: &fetch_arguments(job),
@@ -82,6 +83,7 @@ pub(super) fn run(job: &Bootstrap, answers: &mut Answers) -> Result<Root, Failur
     Stage {
         tree: &job.tree,
         enter: true,
+        needed: &[],
         namespaces: shared | flags::NETWORK,
         program: Path::new("/debootstrap/debootstrap"),
         arguments: &["--second-stage".to_owned()],

@@ -10,12 +10,13 @@ use super::{UNSAFE_IO, write};
 
 /// Directories of which nothing is kept: package files and lists, devices (a container has its own), traces of the run.
 const EMPTIED: &[&str] =
-    &["dev", "run", "tmp", "var/tmp", "var/cache/apt", "var/cache/ldconfig", "var/lib/apt/lists"];
+    &["dev", "tmp", "var/tmp", "var/cache/apt", "var/cache/ldconfig", "var/lib/apt/lists"];
 /// Made by the run.
 const REMOVED: &[&str] = &[
     UNSAFE_IO,
     "debootstrap",
     "etc/.pwd.lock",
+    "run/mount",
     "var/lib/dpkg/available",
     "var/lib/dpkg/cmethopt",
     "var/lib/dpkg/lock",
