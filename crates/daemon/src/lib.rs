@@ -3,6 +3,7 @@
 //! invariant: nothing here knows what a container is made of; requests are taken apart, handed to the engine, and
 //! its answers and errors put into Docker's form.
 
+mod buildkit;
 mod config;
 mod http;
 mod listen;

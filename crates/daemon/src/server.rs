@@ -7,8 +7,9 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 use wharf_api::ApiVersion;
-use wharf_engine::Engine;
+use wharf_engine::{Engine, Result};
 
+use crate::buildkit::BuildKit;
 use crate::http::answer::Answer;
 use crate::http::connection;
 use crate::listen::Listener;
@@ -17,6 +18,7 @@ use crate::listen::Listener;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) buildkit: Arc<BuildKit>,
     /// The oldest version served.
     pub(crate) oldest: ApiVersion,
     headers: HeaderMap,
@@ -24,7 +26,10 @@ pub(crate) struct App {
 
 impl App {
     /// Answers with `engine`.
-    pub(crate) fn new(engine: Arc<Engine>, oldest: ApiVersion) -> Self {
+    ///
+    /// # Errors
+    /// When what builds keep of their clients cannot be made.
+    pub(crate) fn new(engine: Arc<Engine>, oldest: ApiVersion) -> Result<Self> {
         let mut headers = HeaderMap::new();
         let mut add = |name: &'static str, value: String| {
             // Digits, dots and letters only.
@@ -37,7 +42,8 @@ impl App {
         add("ostype", "linux".to_owned());
         // Clients take the operating system out of this form.
         add("server", format!("Docker/{} (linux)", env!("CARGO_PKG_VERSION")));
-        Self { engine, oldest, headers }
+        let buildkit = Arc::new(BuildKit::new(engine.clone())?);
+        Ok(Self { engine, buildkit, oldest, headers })
     }
 
     /// Adds what every answer says.

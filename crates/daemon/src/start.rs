@@ -65,7 +65,8 @@ async fn serve(settings: Settings, arguments: &[String], level: &Level) -> Resul
     let mut signals = Signals::new().map_err(|error| format!("watch signals: {error}"))?;
     let listeners = bind_all(&settings)?;
     let engine = Engine::open(settings.engine.clone()).await.map_err(|error| error.to_string())?;
-    let app = Arc::new(App::new(engine.clone(), settings.oldest));
+    let app = App::new(engine.clone(), settings.oldest).map_err(|error| error.to_string())?;
+    let app = Arc::new(app);
     let (close, closing) = watch::channel(false);
     let serving: Vec<_> = listeners
         .into_iter()

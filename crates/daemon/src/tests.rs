@@ -35,7 +35,12 @@ async fn server() -> Server {
     };
     let engine = Engine::open(config).await.unwrap();
     let (close, closing) = watch::channel(false);
-    Server { app: Arc::new(App::new(engine, ApiVersion::MIN)), closing, _close: close, _folder: folder }
+    Server {
+        app: Arc::new(App::new(engine, ApiVersion::MIN).unwrap()),
+        closing,
+        _close: close,
+        _folder: folder,
+    }
 }
 
 impl Server {

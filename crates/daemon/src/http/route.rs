@@ -5,6 +5,7 @@ use std::pin::Pin;
 use hyper::Method;
 use wharf_engine::Result;
 
+use crate::buildkit;
 use crate::http::answer::Answer;
 use crate::http::call::Call;
 use crate::routes::{absent, build, container, exec, files, image, io, network, system, volume};
@@ -109,8 +110,8 @@ pub(crate) static TABLE: &[Route] = routes! {
     POST "/build" Body build::build;
     POST "/build/prune" Change build::prune;
     POST "/build/cancel" Change build::cancel;
-    POST "/session" Read build::session;
-    POST "/grpc" Read build::grpc;
+    POST "/session" Read buildkit::session;
+    POST "/grpc" Read buildkit::grpc;
 
     GET "/networks" Read network::list;
     GET "/networks/" Read network::list;

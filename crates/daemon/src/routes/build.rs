@@ -130,17 +130,3 @@ pub(crate) async fn cancel(call: Call) -> Result<Answer> {
     call.engine().builds.cancel(id);
     Ok(answer::empty(StatusCode::OK))
 }
-
-pub(crate) async fn session(call: Call) -> Result<Answer> {
-    if !call.wants_upgrade() {
-        return Err(Error::invalid("no upgrade proto in request"));
-    }
-    Err(not_available("session"))
-}
-
-pub(crate) async fn grpc(call: Call) -> Result<Answer> {
-    if !call.wants_upgrade() {
-        return Err(Error::invalid("no upgrade proto in request"));
-    }
-    Err(not_available("grpc"))
-}

@@ -9,6 +9,7 @@ mod event;
 pub mod export;
 mod failure;
 mod host;
+pub mod mirror;
 mod request;
 mod run;
 mod solve;

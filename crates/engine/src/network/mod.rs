@@ -184,7 +184,7 @@ impl Networks {
     }
 
     /// What `host-gateway` stands for: the host, as seen from containers.
-    pub(crate) fn host_gateways(&self) -> Vec<IpAddr> {
+    pub fn host_gateways(&self) -> Vec<IpAddr> {
         match self.settings().host_gateways.as_slice() {
             [] => {
                 let bridge = self.find("bridge").ok();

@@ -1,0 +1,101 @@
+//! A build from its request to what comes out of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::{self, result};
+use tonic::Status;
+use wharf_oci::Platform;
+
+use super::export::{self, Response};
+use super::frontend::{Answer, call};
+use super::solve::{Made, Outcome, Solving};
+use super::{BuildKit, error, llb};
+
+/// Runs a build.
+pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Response, Status> {
+    let request = &solving.request;
+    if let Some(entitlement) = request.entitlements.iter().find(|name| !is_known(name)) {
+        return Err(Status::unknown(format!("unknown entitlement {entitlement}")));
+    }
+    let answer = if !request.frontend.is_empty() {
+        call(state, solving, &request.frontend, &request.frontend_attrs, &request.frontend_inputs).await?
+    } else if let Some(definition) = &request.definition {
+        defined(state, solving, definition).await?
+    } else {
+        led(state, solving).await?
+    };
+    let mut response = export::all(solving, &answer).await?;
+    for (name, value) in &answer.metadata {
+        if name.starts_with("frontend.") {
+            response.insert(name.clone(), String::from_utf8_lossy(value).into_owned());
+        }
+    }
+    Ok(response)
+}
+
+fn is_known(entitlement: &str) -> bool {
+    matches!(entitlement, "network.host" | "security.insecure") || entitlement.starts_with("device")
+}
+
+/// Makes the result of a definition.
+pub(super) async fn defined(
+    state: &Arc<BuildKit>,
+    solving: &Arc<Solving>,
+    definition: &bollard_buildkit_proto::pb::Definition,
+) -> Result<Answer, Status> {
+    let (graph, result) = llb::graph(state, solving, definition).await?;
+    let platform = result.map_or_else(Platform::host, |edge| graph.node(edge.node).platform.clone());
+    let made = solving.build.graph(graph.clone(), result, String::new(), solving.entitlements()).await;
+    let tree = made.map_err(|failure| error::status(&failure))?;
+    let outcome = state.solves.keep(solving, Made::Files { graph, result, tree });
+    Ok(Answer { results: vec![(platform, outcome)], ..Answer::default() })
+}
+
+/// Waits for the result of a client that leads its build itself.
+async fn led(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Answer, Status> {
+    let given = solving.given_back().await;
+    if let Some(status) = given.error {
+        return Err(error::given(status));
+    }
+    let given = given.result.unwrap_or_default();
+    let refs: Vec<(String, String)> = match given.result {
+        None => Vec::new(),
+        Some(result::Result::Ref(one)) => vec![(String::new(), one.id)],
+        Some(result::Result::RefDeprecated(id)) => vec![(String::new(), id)],
+        Some(result::Result::Refs(map)) => map.refs.into_iter().map(|(key, one)| (key, one.id)).collect(),
+        Some(result::Result::RefsDeprecated(map)) => map.refs.into_iter().collect(),
+    };
+    let mut results = Vec::new();
+    for (key, id) in refs.into_iter().filter(|(_, id)| !id.is_empty()) {
+        let outcome = state.solves.result(&id)?;
+        results.push((platform(&key, &outcome), outcome));
+    }
+    results.sort_by_key(|(platform, _)| platform.to_string());
+    Ok(Answer { by_platform: results.len() > 1, results, metadata: given.metadata })
+}
+
+/// The platform of a result: by the name it is returned under, else its own.
+fn platform(key: &str, outcome: &Outcome) -> Platform {
+    key.parse().unwrap_or_else(|_| match &outcome.made {
+        Made::Image(solved) => solved.platform.clone(),
+        Made::Files { graph, result, .. } => {
+            result.map_or_else(Platform::host, |edge| graph.node(edge.node).platform.clone())
+        }
+    })
+}
+
+/// What a frontend came to, as the gateway answers it.
+pub(super) fn as_result(answer: Answer) -> frontend::Result {
+    let reference =
+        |outcome: &Outcome| frontend::Ref { id: outcome.id.clone(), def: Some(llb::definition_of(outcome)) };
+    let result = if answer.by_platform {
+        let named =
+            answer.results.iter().map(|(platform, outcome)| (platform.to_string(), reference(outcome)));
+        Some(result::Result::Refs(frontend::RefMap { refs: named.collect() }))
+    } else {
+        let first = answer.results.first().map(|(_, outcome)| reference(outcome));
+        Some(result::Result::Ref(first.unwrap_or_default()))
+    };
+    frontend::Result { metadata: answer.metadata, attestations: HashMap::new(), result }
+}

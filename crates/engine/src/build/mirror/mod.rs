@@ -1,0 +1,263 @@
+//! Kept copies of clients' directories: what did not change since the last build is not sent again.
+//!
+//! A [`Mirror`] belongs to one build at a time. Its content is replaced by a [`Sync`]: the client lists its directory in
+//! order, and is asked for the content of those files alone whose state differs from what was listed last time. Nobody else
+//! writes to a copy, so that the list is kept in memory and nothing is looked at on the disk; a copy whose sync did not
+//! come to its end is thrown away.
+
+mod entry;
+mod list;
+mod sync;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use wharf_layer::{CopyOptions, copy};
+pub use wharf_sys::root::Root;
+
+use crate::error::{Error, Result};
+use crate::names::new_id;
+
+pub use entry::{Entry, EntryKind};
+pub use list::{list, list_directory, stat};
+pub use sync::{Sync, SyncError};
+
+/// The copies that are kept, at most; the one used longest ago goes first.
+const MOST: usize = 64;
+
+/// For so long a copy that was just used is not made into that of another part of the same directory, in seconds.
+const SETTLED: i64 = 10;
+
+/// What a copy is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorKey {
+    /// Whose directory it is, and which; `None`: one that is not seen again.
+    pub directory: Option<String>,
+    /// What of it was asked for.
+    pub part: String,
+}
+
+/// All copies.
+pub struct Mirrors {
+    top: PathBuf,
+    kept: Mutex<Vec<Kept>>,
+}
+
+struct Kept {
+    id: String,
+    key: MirrorKey,
+    index: Vec<Entry>,
+    created: Timestamp,
+    used: Timestamp,
+    uses: u64,
+}
+
+/// One copy, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorUsage {
+    /// What it is known by.
+    pub id: String,
+    /// What it is of.
+    pub description: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was used last.
+    pub used: Timestamp,
+    /// How often.
+    pub uses: u64,
+}
+
+impl fmt::Debug for Mirrors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Mirrors").field("top", &self.top).finish_non_exhaustive()
+    }
+}
+
+impl Mirrors {
+    /// The copies below `top`, which is emptied: their lists went with the process that had them.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(top: PathBuf) -> Result<Arc<Self>> {
+        let failed = |error: &std::io::Error| Error::io(format!("prepare {}", top.display()), error);
+        match fs::remove_dir_all(&top) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+            _ => fs::create_dir_all(&top).map_err(|error| failed(&error))?,
+        }
+        Ok(Arc::new(Self { top, kept: Mutex::default() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        // Copies are put in and taken out whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a copy for one build alone: the one of the same part, else one of the same directory that nobody is about to
+    /// use again, else a new one.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn take(self: &Arc<Self>, key: MirrorKey) -> Result<Mirror> {
+        let kept = match self.reuse(&key) {
+            Some(kept) => kept,
+            None => self.make()?,
+        };
+        let path = self.top.join(&kept.id);
+        let root = Root::open(&path).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Mirror { mirrors: self.clone(), kept: Some(Kept { key, ..kept }), path, root, whole: true })
+    }
+
+    /// An empty directory that goes when the result is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(self: &Arc<Self>) -> Result<Mirror> {
+        self.take(MirrorKey { directory: None, part: String::new() })
+    }
+
+    /// The files of an archive, which stands in `packed` under the name `archive`. Sleeps.
+    ///
+    /// # Errors
+    /// When it is no archive, or one that leaves its directory.
+    pub fn unpack(self: &Arc<Self>, packed: &Mirror) -> Result<Mirror> {
+        let unpacked = self.scratch()?;
+        let options = CopyOptions { unpack: true, ..CopyOptions::default() };
+        copy(packed.root(), "archive", unpacked.root(), "/", &options)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(unpacked)
+    }
+
+    fn reuse(&self, key: &MirrorKey) -> Option<Kept> {
+        key.directory.as_ref()?;
+        let mut kept = self.lock();
+        let settled = Timestamp::now().as_second() - SETTLED;
+        let at = kept.iter().position(|other| other.key == *key).or_else(|| {
+            kept.iter()
+                .position(|other| other.key.directory == key.directory && other.used.as_second() < settled)
+        })?;
+        Some(kept.remove(at))
+    }
+
+    fn make(&self) -> Result<Kept> {
+        let id = new_id();
+        let path = self.top.join(&id);
+        fs::create_dir(&path).map_err(|error| Error::io(format!("create {}", path.display()), &error))?;
+        let now = Timestamp::now();
+        let key = MirrorKey { directory: None, part: String::new() };
+        Ok(Kept { id, key, index: Vec::new(), created: now, used: now, uses: 0 })
+    }
+
+    fn give_back(&self, mut copy: Kept) {
+        copy.used = Timestamp::now();
+        copy.uses += 1;
+        let mut kept = self.lock();
+        kept.push(copy);
+        if kept.len() > MOST {
+            let oldest = kept.remove(0);
+            drop(kept);
+            self.discard(&oldest);
+        }
+    }
+
+    fn discard(&self, copy: &Kept) {
+        let path = self.top.join(&copy.id);
+        // Many files take their time, and whoever ends a build does not wait for them.
+        if copy.index.len() > 64 {
+            std::thread::spawn(move || remove(&path));
+        } else {
+            remove(&path);
+        }
+    }
+
+    /// All copies that no build works with.
+    pub fn usage(&self) -> Vec<MirrorUsage> {
+        let shown = |copy: &Kept| MirrorUsage {
+            id: copy.id[..25.min(copy.id.len())].to_owned(),
+            description: format!("local source for {}", copy.key.part.split('\0').next().unwrap_or_default()),
+            size: copy.index.iter().map(|entry| entry.size).sum(),
+            created: copy.created,
+            used: copy.used,
+            uses: copy.uses,
+        };
+        self.lock().iter().map(shown).collect()
+    }
+
+    /// Removes those that `wanted` names; returns them.
+    pub fn prune(&self, wanted: impl Fn(&MirrorUsage) -> bool) -> Vec<MirrorUsage> {
+        let removed: Vec<MirrorUsage> = self.usage().into_iter().filter(wanted).collect();
+        for copy in &removed {
+            let mut kept = self.lock();
+            let at = kept.iter().position(|other| other.id.starts_with(&copy.id));
+            let Some(found) = at.map(|at| kept.remove(at)) else { continue };
+            drop(kept);
+            self.discard(&found);
+        }
+        removed
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!("remove {}: {error}", path.display());
+    }
+}
+
+/// A copy that one build has for itself; it goes back when this is dropped.
+pub struct Mirror {
+    mirrors: Arc<Mirrors>,
+    /// `None` once it is given back.
+    kept: Option<Kept>,
+    path: PathBuf,
+    root: Root,
+    /// Its files are those of its list.
+    whole: bool,
+}
+
+impl fmt::Debug for Mirror {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Mirror").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Mirror {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins to bring it to what the client lists.
+    pub fn sync(&mut self) -> Sync<'_> {
+        self.whole = false;
+        // Taken out by drop alone.
+        let before = self.kept.as_mut().map(|kept| std::mem::take(&mut kept.index)).unwrap_or_default();
+        Sync::new(self, before)
+    }
+
+    pub(super) fn settle(&mut self, index: Vec<Entry>) {
+        if let Some(kept) = &mut self.kept {
+            kept.index = index;
+            self.whole = true;
+        }
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let Some(kept) = self.kept.take() else { return };
+        if self.whole && kept.key.directory.is_some() {
+            self.mirrors.give_back(kept);
+        } else {
+            self.mirrors.discard(&kept);
+        }
+    }
+}
