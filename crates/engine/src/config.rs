@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use wharf_shim::protocol::ForeignRuntime;
 use wharf_sys::namespace::IdMap;
 
+use crate::build::CachePolicy;
 use crate::network::NetworkConfig;
 use crate::registry::RegistrySettings;
 
@@ -65,6 +66,8 @@ pub struct EngineConfig {
     pub registry: RegistrySettings,
     /// Networks.
     pub network: NetworkConfig,
+    /// How much builds may keep on the disk.
+    pub build_cache: CachePolicy,
     /// Whether the daemon logs at debug level, shown by `info`.
     pub debug: bool,
     /// The host's ids that containers' users stand for; `None`: the same as in the container.
@@ -125,6 +128,7 @@ impl Default for EngineConfig {
             registry_mirrors: Vec::new(),
             registry: RegistrySettings::default(),
             network: NetworkConfig::default(),
+            build_cache: CachePolicy::default(),
             debug: false,
             remap: None,
             reloaded: Reloaded::default(),
@@ -151,6 +155,7 @@ impl EngineConfig {
         now.registry_mirrors.clone_from(&new.registry_mirrors);
         now.registry.clone_from(&new.registry);
         now.default_ipc.clone_from(&new.default_ipc);
+        now.build_cache.clone_from(&new.build_cache);
         (now.shm_size, now.debug) = (new.shm_size, new.debug);
         *self.reloaded.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(now));
     }

@@ -91,7 +91,8 @@ impl Engine {
             containers.clone(),
         );
         let builds = Arc::new(builds?);
-        let system = Arc::new(System::new(config.clone(), store, containers.clone(), images.clone()));
+        let system =
+            Arc::new(System::new(config.clone(), store, containers.clone(), images.clone(), builds.clone()));
         Ok(Arc::new(Self {
             config,
             pools,

@@ -34,11 +34,11 @@ impl Planner<'_> {
             Instruction::Expose(ports) => self.expose(state, ports, lines)?,
             Instruction::Volume(paths) => self.volume(state, paths, lines)?,
             Instruction::Cmd(command) => {
-                let shell_form = matches!(command, Command::Shell(_));
                 let words = with_shell(command, &state.image.config);
                 state.record(format!("CMD {}", quoted(&words)));
                 state.image.config.cmd = Some(words);
-                state.image.config.args_escaped = shell_form;
+                // Of both forms, as BuildKit has it.
+                state.image.config.args_escaped = true;
                 state.command_given = true;
             }
             Instruction::Entrypoint(command) => {

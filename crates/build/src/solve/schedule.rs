@@ -167,11 +167,7 @@ impl<'a> Solver<'a> {
     fn merge(&self, id: NodeId) -> Result<Vec<Tree>, Failure> {
         let mut whole: Chain = Vec::new();
         for edge in &self.graph.node(id).inputs {
-            for layer in self.chain(id, *edge)? {
-                if !whole.contains(&layer) {
-                    whole.push(layer);
-                }
-            }
+            whole.extend(self.chain(id, *edge)?);
         }
         Ok(vec![Tree::Chain(whole)])
     }

@@ -192,7 +192,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     named("https-proxy", "", Text, Works, "Proxy to https:// registries"),
     named("no-proxy", "", Text, Works, "Registries that are reached without a proxy"),
     named("", "proxies", Map, Works, "Proxies to registries"),
-    named("", "builder", Any, Later, "The build cache"),
+    named("", "builder", Any, Works, "The build cache"),
     named("", "features", Any, Idle, "Switches of Docker's"),
     named("feature", "", Map, Idle, "Switches of Docker's"),
     named("cdi-spec-dir", "cdi-spec-dirs", List, Later, "Where CDI device specifications are"),

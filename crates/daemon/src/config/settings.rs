@@ -15,6 +15,7 @@ use super::flags::{self, Parsed};
 use super::options::{self, Kind, OPTIONS, Use};
 use crate::listen::{Access, Address, Tls};
 
+mod builder;
 mod network;
 
 /// A configuration that cannot be used; the text names the option.
@@ -243,6 +244,7 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
         registry_mirrors: values.list("registry-mirror"),
         registry: registry(values)?,
         network: network::network(values)?,
+        build_cache: builder::cache(values)?,
         debug: values.truth("debug"),
         remap: remap(values)?,
         ..default
@@ -411,20 +413,24 @@ impl Reader {
     /// A number of bytes: `64m`, `1g`, `65536`.
     fn size(&self, name: &str) -> Result<Option<i64>, SettingsError> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let lower = text.trim().to_ascii_lowercase();
-        let digits = lower.trim_end_matches("ib").trim_end_matches(['b', 'k', 'm', 'g', 't', 'i']);
-        let shift = match lower[digits.len()..].chars().next() {
-            None | Some('b') => 0,
-            Some('k') => 10,
-            Some('m') => 20,
-            Some('g') => 30,
-            Some('t') => 40,
-            Some(_) => 63,
-        };
-        let size =
-            digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1_i64.checked_shl(shift)?));
+        let size = bytes(text);
         size.map(Some).ok_or_else(|| SettingsError(format!("{name}: invalid size: '{text}'")))
     }
+}
+
+/// A number of bytes: `64m`, `1g`, `65536`.
+fn bytes(text: &str) -> Option<i64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches("ib").trim_end_matches(['b', 'k', 'm', 'g', 't', 'i']);
+    let shift = match lower[digits.len()..].chars().next() {
+        None | Some('b') => 0,
+        Some('k') => 10,
+        Some('m') => 20,
+        Some('g') => 30,
+        Some('t') => 40,
+        Some(_) => 63,
+    };
+    digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1_i64.checked_shl(shift)?))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
-use wharf_api::{AuthConfig, BuildCachePruned, Ulimit};
-use wharf_engine::build::{ClassicOptions, Limits};
+use wharf_api::{AuthConfig, Ulimit};
+use wharf_engine::build::{ClassicOptions, Limits, PruneOptions};
 use wharf_engine::registry::RegistryCredentials;
 use wharf_engine::{Error, Result};
 use wharf_oci::Reference;
@@ -116,10 +116,28 @@ fn credentials(call: &Call) -> BTreeMap<String, RegistryCredentials> {
     all.iter().map(|(host, auth)| (host.clone(), registry_auth::of(auth))).collect()
 }
 
-/// There is no cache, so that nothing is left in it.
+/// What builds left that nobody needs.
 pub(crate) async fn prune(call: Call) -> Result<Answer> {
-    call.query.filters()?;
-    answer::json(&BuildCachePruned::default())
+    let query = &call.query;
+    let bytes = |name: &str| match query.number(name)? {
+        Some(number) => {
+            u64::try_from(number).map_err(|_| Error::invalid(format!("invalid {name}: {number}")))
+        }
+        None => Ok(0),
+    };
+    let reserved = match bytes("reserved-space")? {
+        0 => bytes("keep-storage")?,
+        reserved => reserved,
+    };
+    let options = PruneOptions {
+        all: query.flag("all"),
+        filters: query.filters()?,
+        unused_for: 0,
+        reserved,
+        most: bytes("max-used-space")?,
+        free: bytes("min-free-space")?,
+    };
+    answer::json(&call.engine().builds.prune(options).await?)
 }
 
 pub(crate) async fn cancel(call: Call) -> Result<Answer> {

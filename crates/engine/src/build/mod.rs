@@ -9,7 +9,9 @@ mod event;
 pub mod export;
 mod failure;
 mod host;
+mod limits;
 pub mod mirror;
+mod prune;
 mod request;
 mod run;
 mod solve;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use wharf_build::solve::{Cache, Cancel, Hold};
 use wharf_store::Store;
 
+use self::mirror::Mirrors;
 use crate::config::EngineConfig;
 use crate::container::Containers;
 use crate::container::launch::make_directory;
@@ -36,6 +39,8 @@ pub use classic::ClassicOptions;
 pub use client::{Client, Files, SshSocket, Transfer};
 pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
 pub use failure::{BuildFailure, Place};
+pub use limits::{CachePolicy, CacheRule};
+pub use prune::{PruneOptions, kind as cache_kind};
 pub use request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlements, GraphSource, Limits, Material,
     ResolvedImage, Solved,
@@ -51,6 +56,7 @@ pub struct Builds {
     registries: Arc<Registries>,
     containers: Arc<Containers>,
     cache: Arc<Cache>,
+    mirrors: Arc<Mirrors>,
     /// Those that can be ended by the id that their client gave.
     running: Mutex<HashMap<String, Weak<Cancel>>>,
 }
@@ -102,7 +108,8 @@ impl Builds {
         make_directory(&places)?;
         let cache = Cache::open(store.clone(), config.data_root.join("build").join("mounts"))?;
         let cache = Arc::new(cache);
-        Ok(Self { config, store, images, registries, containers, cache, running: Mutex::default() })
+        let mirrors = Mirrors::open(config.data_root.join("build").join("local"))?;
+        Ok(Self { config, store, images, registries, containers, cache, mirrors, running: Mutex::default() })
     }
 
     /// Begins a build; on a thread of the runtime.
@@ -121,6 +128,12 @@ impl Builds {
             materials: Mutex::default(),
             fetched: Mutex::default(),
         })
+    }
+
+    /// The copies of clients' directories.
+    #[must_use]
+    pub fn mirrors(&self) -> &Arc<Mirrors> {
+        &self.mirrors
     }
 
     /// Where builds keep what goes with them.

@@ -98,7 +98,9 @@ impl Build {
         let options = RunOptions { network, entitlements, ..RunOptions::default() };
         self.sleeping(move |build| {
             let Some(result) = result else { return Ok(None) };
-            build.run_graph(&graph, result, &options, None).map(Some)
+            let made = build.run_graph(&graph, result, &options, None).map(Some);
+            build.builds.reclaim();
+            made
         })
         .await
     }
@@ -208,6 +210,7 @@ impl Build {
             None => None,
             Some(result) => Some(self.run_graph(&plan.graph, result, options, Some(&file))?),
         };
+        self.builds.reclaim();
         let materials = self.materials.lock().unwrap_or_else(PoisonError::into_inner);
         let materials = materials.iter().cloned().collect();
         Ok(Solved { platform, tree, config: plan.config.clone(), plan, file, materials })

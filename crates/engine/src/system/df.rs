@@ -53,7 +53,7 @@ impl System {
             usage.volumes = Some(self.containers.pools.run(Class::Files, move || Ok(volumes.usage())).await?);
         }
         if wants(Part::BuildCache) {
-            usage.build_cache = Some(Vec::new());
+            usage.build_cache = Some(self.builds.usage().await?);
         }
         Ok(usage)
     }

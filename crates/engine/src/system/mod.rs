@@ -12,6 +12,7 @@ use wharf_store::Store;
 pub use df::Part;
 pub use version::VERSION;
 
+use crate::build::Builds;
 use crate::config::EngineConfig;
 use crate::container::Containers;
 use crate::image::Images;
@@ -26,6 +27,7 @@ pub struct System {
     store: Arc<Store>,
     containers: Arc<Containers>,
     images: Arc<Images>,
+    builds: Arc<Builds>,
     /// Made with the data root; read at the first question.
     id: OnceLock<String>,
 }
@@ -37,8 +39,9 @@ impl System {
         store: Arc<Store>,
         containers: Arc<Containers>,
         images: Arc<Images>,
+        builds: Arc<Builds>,
     ) -> Self {
-        Self { config, store, containers, images, id: OnceLock::new() }
+        Self { config, store, containers, images, builds, id: OnceLock::new() }
     }
 
     /// Settles how this process uses memory; to be called before it has threads.

@@ -62,8 +62,10 @@ impl Snapshotter for Overlay {
     }
 }
 
+/// The directories' trees, top first. One that comes twice hides itself below, and the kernel refuses it there.
 fn trees(dirs: &[PathBuf]) -> Vec<PathBuf> {
-    dirs.iter().map(|dir| tree(dir)).collect()
+    let mut seen = std::collections::HashSet::new();
+    dirs.iter().filter(|dir| seen.insert(*dir)).map(|dir| tree(dir)).collect()
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What the cache takes, and letting go of it.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub enum CacheKind {
     Regular,
     /// The directory of a cache mount.
     Mount,
+    /// A copy of a client's directory, which the engine keeps beside the cache.
+    Local,
 }
 
 /// What a record takes, for `df` and `prune`.
@@ -24,6 +27,8 @@ pub struct CacheUsage {
     pub id: String,
     /// What it is.
     pub kind: CacheKind,
+    /// The records that it stands upon.
+    pub parents: Vec<String>,
     /// How its step was called.
     pub description: String,
     /// Bytes that it alone takes.
@@ -46,7 +51,9 @@ impl Cache {
     pub fn usage(&self) -> Vec<CacheUsage> {
         let (mut usage, directories) = {
             let state = self.lock();
-            let records = state.records.iter().map(|(key, record)| self.describe(&state, key, record));
+            let makers = makers(&state);
+            let records =
+                state.records.iter().map(|(key, record)| self.describe(&state, &makers, key, record));
             (records.collect::<Vec<_>>(), directories(&state))
         };
         // Walked without the lock: directories may be large.
@@ -58,12 +65,19 @@ impl Cache {
         usage
     }
 
-    fn describe(&self, state: &State, key: &Digest, record: &Record) -> CacheUsage {
+    fn describe(
+        &self,
+        state: &State,
+        makers: &HashMap<&str, Digest>,
+        key: &Digest,
+        record: &Record,
+    ) -> CacheUsage {
         let own: Vec<&str> = record.chains.iter().filter_map(|chain| chain.last()).filter_map(step).collect();
         let held = |id: &str| state.held.values().any(|held| held.contains(id));
         CacheUsage {
             id: key.hex(),
             kind: CacheKind::Regular,
+            parents: parents(makers, key, record),
             description: record.description.clone(),
             size: own.iter().map(|id| self.store.step_size(id)).sum(),
             created: timestamp(record.created),
@@ -85,6 +99,7 @@ impl Cache {
             let removed = match usage.kind {
                 CacheKind::Regular => self.forget(&usage.id)?,
                 CacheKind::Mount => self.forget_directory(&usage.id)?,
+                CacheKind::Local => false,
             };
             if removed {
                 gone.push(usage);
@@ -123,10 +138,32 @@ impl Cache {
     }
 }
 
+/// Which record made which step.
+fn makers(state: &State) -> HashMap<&str, Digest> {
+    let made = state.records.iter().flat_map(|(key, record)| {
+        let own = record.chains.iter().filter_map(|chain| chain.last()).filter_map(step);
+        own.map(move |id| (id, *key))
+    });
+    made.collect()
+}
+
+/// The records whose steps lie right below those of a record.
+fn parents(makers: &HashMap<&str, Digest>, key: &Digest, record: &Record) -> Vec<String> {
+    let below = record.chains.iter().filter_map(|chain| {
+        let (_, below) = chain.split_last()?;
+        below.iter().rev().filter_map(step).find_map(|id| makers.get(id))
+    });
+    let mut parents: Vec<String> = below.filter(|parent| *parent != key).map(Digest::hex).collect();
+    parents.sort_unstable();
+    parents.dedup();
+    parents
+}
+
 fn directories(state: &State) -> Vec<CacheUsage> {
     let describe = |(key, record): (&String, &mounts::MountRecord)| CacheUsage {
         id: key.clone(),
         kind: CacheKind::Mount,
+        parents: Vec::new(),
         description: format!("cached mount {}", record.name),
         size: 0,
         created: timestamp(record.created),

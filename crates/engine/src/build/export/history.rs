@@ -17,6 +17,10 @@ pub(super) struct Dated {
 /// Completes a config: every step of its history has a time, none is after `epoch`, as many of them as there are layers
 /// made one.
 pub(super) fn complete(mut config: ImageConfig, layers: &[Dated], epoch: Option<Timestamp>) -> ImageConfig {
+    // What is said of how the base image was made is not true of this one.
+    for of_the_base in [&mut config.comment, &mut config.container, &mut config.docker_version] {
+        of_the_base.clear();
+    }
     config.history = accounted(std::mem::take(&mut config.history), layers);
     fill(&mut config.history);
     if let Some(epoch) = epoch {
