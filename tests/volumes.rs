@@ -219,7 +219,7 @@ fn devices_are_mounted_while_they_are_used() {
     assert!(String::from_utf8_lossy(&listed.stdout).contains("./file\n"), "{listed:?}");
     d.docker(&["volume", "create", "-o", "type=ext4", "-o", "device=/dev/nosuch", "gone"]).ok();
     let words = format!("failed to mount local volume: mount /dev/nosuch:{}", d.path("data").display());
-    shell(&d, &["-v", "gone:/x"], "true").fails(125, &words);
+    shell(&d, &["-v", "gone:/x"], "true").fails(127, &words);
 }
 
 #[test]

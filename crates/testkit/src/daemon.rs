@@ -21,6 +21,8 @@ pub struct Daemon {
     flags: Vec<String>,
     child: Option<Child>,
     peer: Option<PathBuf>,
+    /// The network namespace it runs in, if not this process's.
+    space: Option<PathBuf>,
     /// The descriptors it had open when it first answered.
     descriptors: BTreeMap<String, usize>,
 }
@@ -50,16 +52,36 @@ impl Daemon {
         self.peer.is_some()
     }
 
+    /// The same in a network namespace, which stands for a host of its own.
+    #[track_caller]
+    pub fn start_in(space: &Path, binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        let mut daemon = Self::prepared(binary, flags);
+        daemon.space = Some(space.to_owned());
+        daemon.launch();
+        daemon.docker(&["load", "-q", "-i", &image::busybox().to_string_lossy()]).ok();
+        daemon
+    }
+
     /// The same without any image.
     #[track_caller]
     pub fn start_empty(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        let mut daemon = Self::prepared(binary, flags);
+        if daemon.is_peer() {
+            daemon.remove_containers();
+        } else {
+            daemon.launch();
+        }
+        daemon
+    }
+
+    fn prepared(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let instance = format!("wt{}n{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new()
             .prefix(&format!("{instance}-"))
             .tempdir()
             .expect("make a temporary folder");
-        let mut daemon = Self {
+        Self {
             binary: binary.into(),
             instance,
             folder,
@@ -67,13 +89,8 @@ impl Daemon {
             child: None,
             descriptors: BTreeMap::new(),
             peer: std::env::var("WHARF_TEST_PEER").ok().map(|host| host.trim_start_matches("unix://").into()),
-        };
-        if daemon.is_peer() {
-            daemon.remove_containers();
-        } else {
-            daemon.launch();
+            space: None,
         }
-        daemon
     }
 
     /// Starts the daemon process (again) on the same roots and waits until it answers.
@@ -89,7 +106,15 @@ impl Daemon {
             .append(true)
             .open(self.path("daemon.log"))
             .expect("open the daemon's log");
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.space {
+            // It becomes the daemon.
+            Some(space) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", space.display())).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
         command
             .args(["daemon", "--instance", &self.instance, "--config-file"])
             .arg(self.path("daemon.json"))

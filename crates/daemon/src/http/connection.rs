@@ -79,7 +79,8 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     tracing::debug!(method = %parts.method, path, %version, "request");
-    let call = Call { app: app.clone(), version, params, query, headers: parts.headers, body, caller, takeover };
+    let call =
+        Call { app: app.clone(), version, params, query, headers: parts.headers, body, caller, takeover };
     let answer = app.dress(match run(route, call).await {
         Ok(answer) => answer,
         Err(error) => answer::error(&error),

@@ -19,6 +19,7 @@ pub mod inspect;
 mod kill;
 pub(crate) mod launch;
 pub mod list;
+mod links;
 mod log_config;
 pub mod logs;
 mod network;

@@ -13,7 +13,7 @@ use super::driver::{Driver, Verb};
 use super::record::Record;
 use super::spec::peers::joined;
 use super::spec::{Net, etc};
-use super::{Containers, whole};
+use super::{Containers, links, whole};
 use crate::error::{Error, Result};
 use crate::network::{Changed, EGRESS, INGRESS, Joined, Known, Sandbox, check, split_link};
 use crate::pools::Class;
@@ -90,13 +90,7 @@ impl Containers {
             return Err(Error::internal(why));
         };
         let other = &view.record;
-        let mut names = vec![alias.to_owned()];
-        for name in [other.config.hostname.clone(), other.name.clone()] {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        net.links.push((address, names.join(" ")));
+        net.links.push((address, links::names(alias, other)));
         net.env.extend(link_variables(alias, record, other, address));
         Ok(())
     }

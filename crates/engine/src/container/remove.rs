@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 use crate::pools::Class;
 
 impl Containers {
-    /// Removes a container. `force` kills it first; `volumes` removes its anonymous volumes too.
+    /// Removes a container. `force` kills it first; `volumes` removes its anonymous volumes too. `link`: not the
+    /// container, but the link that is told as `PARENT/ALIAS`.
     pub async fn remove(self: &Arc<Self>, asked: &str, force: bool, volumes: bool, link: bool) -> Result<()> {
         if link {
-            self.find(asked)?;
-            return Err(Error::invalid("links are not supported: the container has none"));
+            return self.unlink(asked).await;
         }
         self.order(asked, Verb::Remove { force, volumes }).await
     }

@@ -41,9 +41,23 @@ impl Driver {
                 failpoint::pass("start.logged");
                 self.emit("start", &[]);
                 self.tell(Happening::Started);
+                self.tell_linked();
                 Ok(())
             }
             Err(failed) => Err(self.not_started(failed).await),
+        }
+    }
+
+    /// Who links to a container on the default network learns its address, which may be another now.
+    fn tell_linked(&self) {
+        let (containers, record) = (self.containers.clone(), self.record());
+        if record.endpoints.contains_key("bridge") && containers.any_links() {
+            let pools = self.containers.pools.clone();
+            let tell = move || {
+                containers.tell_linked(&record);
+                Ok(())
+            };
+            tokio::spawn(async move { pools.run(Class::Lifecycle, tell).await });
         }
     }
 

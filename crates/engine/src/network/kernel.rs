@@ -52,6 +52,9 @@ impl Networks {
         if !done.swept.is_empty() {
             tracing::info!("interfaces without an owner were removed: {}", done.swept.join(", "));
         }
+        for (network, why) in &done.failed {
+            tracing::warn!("network {network} could not be made again: {why}");
+        }
         for endpoint in done.lost {
             tracing::warn!("the interface of endpoint {endpoint} is gone");
         }

@@ -183,6 +183,11 @@ impl Networks {
         self.emit(action, network.document(), &[("container", container)]);
     }
 
+    /// What of the host's firewall stands in the way of containers, as sentences; nothing while no network is in use.
+    pub(crate) fn obstacles(&self) -> Vec<String> {
+        self.opened().map(|kernel| kernel.plane.obstacles()).unwrap_or_default()
+    }
+
     /// What `host-gateway` stands for: the host, as seen from containers.
     pub fn host_gateways(&self) -> Vec<IpAddr> {
         match self.settings().host_gateways.as_slice() {

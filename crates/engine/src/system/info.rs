@@ -83,7 +83,9 @@ impl System {
             ..Info::default()
         };
         self.count(&mut info);
-        let warnings = warnings(limits);
+        let mut warnings = warnings(limits);
+        let obstacles = self.containers.networks.obstacles();
+        warnings.extend(obstacles.into_iter().map(|text| format!("WARNING: {text}")));
         info.warnings = (!warnings.is_empty()).then_some(warnings);
         Ok(info)
     }

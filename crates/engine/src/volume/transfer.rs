@@ -104,7 +104,7 @@ impl Volumes {
         let refused = |error: &dyn std::fmt::Display| Error::invalid(format!("import {name}: {error}"));
         let root = Root::open(draft.data()).map_err(|error| refused(&error))?;
         let (_, plain) = wharf_layer::decompressor(input).map_err(|error| refused(&error))?;
-        let options = UnpackOptions::new(Whiteouts::Plain);
+        let options = UnpackOptions { top: true, ..UnpackOptions::new(Whiteouts::Plain) };
         wharf_layer::unpack(plain, &root, &options).map_err(|error| refused(&error))?;
         draft.sync()?;
         let turn = self.turn(name);

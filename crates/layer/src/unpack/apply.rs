@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{FileType, OFlags, Timestamps};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 use wharf_sys::root::{Dir, Root, RootError};
 
@@ -51,8 +51,7 @@ impl<'a> Unpacker<'a> {
             return Err(Error::Limit { limit: self.options.limits.entries, unit: "entries" });
         }
         let inner = clean(&entry.path)?;
-        // The base itself keeps its attributes, as with Docker.
-        let Some(name) = inner.file_name().map(OsStr::to_owned) else { return Ok(()) };
+        let Some(name) = inner.file_name().map(OsStr::to_owned) else { return self.top(entry) };
         let path = self.base.join(&inner);
         let layer = self.options.whiteouts != Whiteouts::Plain;
         let done = match if layer { whiteout::classify(&name) } else { Name::Ordinary } {
@@ -63,6 +62,20 @@ impl<'a> Unpacker<'a> {
             Name::Hides(hidden) => self.hide(&path, &hidden),
         };
         done.map_err(|error| error.at(inner))
+    }
+
+    /// The base itself keeps its attributes, as with Docker, unless it is asked for otherwise.
+    fn top(&self, entry: &Entry) -> Result<()> {
+        if self.options.top && self.base.as_os_str().is_empty() && entry.kind == Kind::Directory {
+            let (top, (user, group)) =
+                (self.root.top()?, self.options.owner.unwrap_or((entry.uid, entry.gid)));
+            let top = top.readable()?;
+            let failed = |errno| RootError::new("set owner of", ".", errno);
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            rustix::fs::fchown(&top, Some(user), Some(group)).map_err(failed)?;
+            rustix::fs::fchmod(&top, Mode::from_raw_mode(entry.mode & 0o7777)).map_err(failed)?;
+        }
+        Ok(())
     }
 
     pub(super) fn finish(self) -> Result<(u64, u64)> {
@@ -297,7 +310,7 @@ fn write_segments(
 
 /// A member's path relative to the root: without empty components and `.`, and refused with `..`, which readers
 /// resolve in different ways.
-fn clean(path: &[u8]) -> Result<PathBuf> {
+pub(super) fn clean(path: &[u8]) -> Result<PathBuf> {
     let mut clean = PathBuf::new();
     for component in path.split(|byte| *byte == b'/') {
         match component {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attributes;
+mod verify;
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::pump::pump;
 use crate::tar::Reader;
 use crate::whiteout::Whiteouts;
 use apply::Unpacker;
+pub use verify::{mend, verify};
 
 /// How much an archive may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +44,14 @@ pub struct UnpackOptions {
     pub owner: Option<(u32, u32)>,
     /// Refuse to replace a directory by something else or the other way round.
     pub keep_kind: bool,
+    /// Give the target itself the owner and mode that the archive tells of its top.
+    pub top: bool,
 }
 
 impl UnpackOptions {
     /// The archive's owners, default limits, replacing what is in the way.
     pub fn new(whiteouts: Whiteouts) -> Self {
-        Self { whiteouts, limits: Limits::default(), owner: None, keep_kind: false }
+        Self { whiteouts, limits: Limits::default(), owner: None, keep_kind: false, top: false }
     }
 }
 

@@ -1,0 +1,221 @@
+//! Endpoints and what their flags say: gateways, sysctls, link-local addresses, links, remapped users, leftovers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use wharf_testkit::client::eventually;
+use wharf_testkit::{Daemon, census, daemon};
+
+fn sleeper(d: &Daemon, name: &str, flags: &[&str]) -> String {
+    d.docker(&[&["run", "-d", "--name", name][..], flags, &["busybox", "sleep", "1000"]].concat()).ok()
+}
+
+#[test]
+fn the_default_route_follows_priorities() {
+    let d = daemon!();
+    for (name, third) in [("aa", 1), ("bb", 2), ("cc", 3)] {
+        d.docker(&["network", "create", "--subnet", &format!("10.217.{third}.0/24"), name]).ok();
+    }
+    let flags =
+        ["--network", "aa", "--network", "name=bb,gw-priority=10", "--network", "name=cc,gw-priority=-1"];
+    sleeper(&d, "one", &flags);
+    let routes = || d.docker(&["exec", "one", "ip", "route"]).ok();
+    assert!(routes().contains("default via 10.217.2.1"), "{}", routes());
+    assert_eq!(d.inspect("one")["NetworkSettings"]["Networks"]["bb"]["GwPriority"], 10);
+    d.docker(&["network", "disconnect", "bb", "one"]).ok();
+    assert!(routes().contains("default via 10.217.1.1"), "{}", routes());
+    d.docker(&["network", "connect", "--gw-priority", "100", "bb", "one"]).ok();
+    assert!(routes().contains("default via 10.217.2.1"), "{}", routes());
+    d.docker(&["restart", "-t", "0", "one"]).ok();
+    assert!(routes().contains("default via 10.217.2.1"), "{}", routes());
+}
+
+#[test]
+fn sysctls_and_link_local_addresses_are_of_one_interface() {
+    let d = daemon!();
+    d.docker(&["network", "create", "net"]).ok();
+    let sysctls = "name=net,\"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,\
+                   net.ipv4.conf.IFNAME.forwarding=0\"";
+    let local = "169.254.77.1";
+    sleeper(&d, "one", &["--network", sysctls, "--link-local-ip", local]);
+    let read =
+        |name: &str| d.docker(&["exec", "one", "cat", &format!("/proc/sys/net/ipv4/conf/{name}")]).ok();
+    assert_eq!((read("eth0/log_martians").as_str(), read("eth0/forwarding").as_str()), ("1", "0"));
+    assert_eq!(read("default/log_martians"), "0");
+    let addresses = d.docker(&["exec", "one", "ip", "-4", "addr", "show", "eth0"]).ok();
+    assert!(addresses.contains("inet 169.254.77.1/"), "{addresses}");
+    let shown = d.inspect("one")["NetworkSettings"]["Networks"]["net"]["IPAMConfig"].clone();
+    assert_eq!(shown["LinkLocalIPs"], json!([local]));
+    let other = ["run", "--rm", "--network", "net", "--link-local-ip", "169.254.77.2", "busybox"];
+    let ping = ["ping", "-c", "1", "-W", "2", local];
+    assert_eq!(d.docker(&[&other[..], &ping].concat()).code, 0);
+    let wrong = "name=net,driver-opt=com.docker.network.endpoint.sysctls=kernel.hostname=x";
+    let refused = d.docker(&["run", "--rm", "--network", wrong, "busybox", "true"]);
+    assert!(refused.code == 125 && refused.stderr.contains("sysctl"), "{refused:?}");
+}
+
+#[test]
+fn links_follow_their_targets_and_can_be_dropped() {
+    let d = daemon!();
+    sleeper(&d, "db", &[]);
+    sleeper(&d, "app", &["--link", "db:base"]);
+    let hosts = || d.docker(&["exec", "app", "cat", "/etc/hosts"]).ok();
+    let address = || d.inspect("db")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
+    let told = |address: &str| hosts().lines().any(|line| line.starts_with(&format!("{address}\tbase ")));
+    let first = address();
+    assert!(told(&first), "{}", hosts());
+    // Somebody else takes the address while it is down.
+    d.docker(&["stop", "-t", "0", "db"]).ok();
+    let mut taken = Vec::new();
+    for number in 0.. {
+        let name = format!("taker{number}");
+        sleeper(&d, &name, &[]);
+        let has = d.inspect(&name)["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
+        taken.push(name);
+        if has == first || number == 4 {
+            break;
+        }
+    }
+    d.docker(&["start", "db"]).ok();
+    let follows = || Some(()).filter(|()| told(&address()));
+    assert!(eventually(Duration::from_secs(5), follows).is_some(), "{} {}", address(), hosts());
+    assert_eq!(d.docker(&["exec", "app", "ping", "-c", "1", "-W", "2", "base"]).code, 0);
+    d.docker(&["rm", "--link", "nosuch"]).fails(1, "No such container: nosuch");
+    let whole = d.docker(&["rm", "--link", "db"]);
+    whole.fails(1, "Conflict, cannot remove the default link name of the container");
+    d.docker(&["rm", "--link", "app/base"]).ok();
+    assert!(!hosts().contains("base"), "{}", hosts());
+    assert_eq!(d.inspect("app")["HostConfig"]["Links"], json!(null));
+    d.docker(&["rm", "--link", "app/base"]).fails(1, "No such container: app/base");
+    assert_eq!(d.inspect("db")["State"]["Running"], true, "only the link went");
+    d.docker(&["restart", "-t", "0", "app"]).ok();
+    assert!(!hosts().contains("base"));
+}
+
+#[test]
+fn remapped_users_have_networks_and_ports() {
+    let d = daemon!("--userns-remap", "default");
+    d.docker(&["network", "create", "net"]).ok();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let script = "echo -n hello >/tmp/index.html; exec httpd -f -p 80 -h /tmp";
+    let run =
+        ["run", "-d", "--name", "web", "--network", "net", "-p", &publish, "busybox", "sh", "-c", script];
+    d.docker(&run).ok();
+    let ask = ["run", "--rm", "--network", "net", "busybox", "timeout", "5", "wget", "-qO-", "http://web/"];
+    let answers = || Some(d.docker(&ask)).filter(|run| run.stdout == "hello");
+    eventually(Duration::from_secs(10), answers).expect("names and neighbours");
+    let url = format!("http://127.0.0.1:{port}/");
+    let output = std::process::Command::new("curl").args(["-s", "--max-time", "5", &url]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello");
+    let map = d.docker(&["exec", "web", "cat", "/proc/self/uid_map"]).ok();
+    assert!(!map.trim_start().starts_with("0          0"), "{map}");
+    d.docker(&["network", "connect", "bridge", "web"]).ok();
+    let links = d.docker(&["exec", "web", "ls", "/sys/class/net"]).ok();
+    assert!(links.contains("eth1"), "{links}");
+}
+
+#[test]
+fn a_network_whose_bridge_is_somebody_else_s_is_told() {
+    let mut d = daemon!();
+    let name = format!("wb{}", std::process::id());
+    let option = format!("com.docker.network.bridge.name={name}");
+    d.docker(&["network", "create", "--subnet", "10.218.1.0/24", "-o", &option, "net"]).ok();
+    d.docker(&["network", "create", "--subnet", "10.218.2.0/24", "fine"]).ok();
+    d.stop();
+    let ip = |args: &[&str]| std::process::Command::new("ip").args(args).status().unwrap();
+    let _ = ip(&["link", "delete", &name]);
+    assert!(ip(&["link", "add", &name, "type", "veth", "peer", "name", &format!("{name}p")]).success());
+    d.launch();
+    let run = ["run", "--rm", "--network", "fine", "busybox", "true"];
+    d.docker(&run).ok();
+    let told = || d.log().lines().find(|line| line.contains("could not be made again")).map(str::to_owned);
+    let line = eventually(Duration::from_secs(5), told);
+    let refused = d.docker(&["run", "--rm", "--network", "net", "busybox", "true"]);
+    assert!(ip(&["link", "delete", &name]).success());
+    assert!(line.is_some_and(|line| line.contains(&name)), "{}", d.log());
+    assert_eq!(refused.code, 125, "{refused:?}");
+    d.docker(&["network", "rm", "net"]).ok();
+}
+
+/// The network namespaces that processes of an instance hold, or live in.
+fn namespaces(d: &Daemon) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let marker = d.path("").to_string_lossy().into_owned();
+    let of = |line: String| line.split([' ', ':']).nth(1).map(str::to_owned);
+    let instance = format!("wharf net {} ", d.instance());
+    let all = census::processes(&marker).into_iter().chain(census::processes(&instance));
+    for pid in all.filter_map(of) {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
+            if target.starts_with("net:[") {
+                found.insert(target);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn rounds_leave_no_namespace_lease_or_rule() {
+    let rounds: usize =
+        std::env::var("WHARF_NETWORK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let d = daemon!();
+    d.docker(&["network", "create", "--subnet", "10.219.0.0/29", "tight"]).ok();
+    d.docker(&["run", "--rm", "--network", "tight", "busybox", "true"]).ok();
+    let settled = namespaces(&d).len();
+    let table = || {
+        let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().filter(|line| line.contains("10.219.")).count()
+    };
+    let rules = table();
+    for round in 0..rounds {
+        // Five addresses: one that is not given back is missed soon.
+        let name = format!("net{round}");
+        d.docker(&["network", "create", &name]).ok();
+        d.docker(&["run", "--rm", "--network", &name, "--network", "tight", "-p", "80", "busybox", "true"])
+            .ok();
+        d.docker(&["network", "rm", &name]).ok();
+    }
+    let same = || Some(()).filter(|()| namespaces(&d).len() <= settled && table() == rules);
+    assert!(
+        eventually(Duration::from_secs(10), same).is_some(),
+        "{} namespaces, at first {settled}; {} rules, at first {rules}",
+        namespaces(&d).len(),
+        table()
+    );
+    assert_eq!(census::container_links(d.instance()), Vec::<String>::new());
+    for number in 0..5 {
+        sleeper(&d, &format!("full{number}"), &["--network", "tight"]);
+    }
+    let shown = d.get("/networks/tight").unwrap().json();
+    assert_eq!(shown["Containers"].as_object().unwrap().len(), 5, "each running container is counted");
+    let more = d.docker(&["run", "--rm", "--network", "tight", "busybox", "true"]);
+    more.fails(125, "no available IPv4 addresses on this network's address pools");
+    d.docker(&["stop", "-t", "0", "full0"]).ok();
+    assert_eq!(d.get("/networks/tight").unwrap().json()["Containers"].as_object().unwrap().len(), 4);
+    d.docker(&["network", "rm", "tight"]).fails(1, "has active endpoints");
+}
+
+/// Takes a thousand running containers: some minutes.
+#[test]
+#[ignore = "a thousand containers"]
+fn a_bridge_that_is_full_refuses_one_more_before_it_starts() {
+    let d = daemon!();
+    d.docker(&["network", "create", "--subnet", "10.220.0.0/16", "wide"]).ok();
+    let body = |name: &str| {
+        json!({ "Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": { "NetworkMode": "wide" },
+            "Hostname": name })
+    };
+    for number in 0..1023 {
+        let made = d.post(&format!("/containers/create?name=c{number}"), &body("x"));
+        let id = made.json()["Id"].as_str().unwrap().to_owned();
+        let started = d.post(&format!("/containers/{id}/start"), &serde_json::Value::Null);
+        assert_eq!(started.status, 204, "{number}: {}", String::from_utf8_lossy(&started.body));
+    }
+    let refused = d.docker(&["run", "--network", "wide", "--name", "last", "busybox", "true"]);
+    assert!(refused.code == 125 && refused.stderr.contains("1023"), "{refused:?}");
+    assert_eq!(d.inspect("last")["State"]["Status"], "created");
+}
