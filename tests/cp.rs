@@ -1,7 +1,7 @@
 //! `docker cp`, `diff`, `export` and `commit`.
 
 use serde_json::json;
-use wharf_testkit::{Daemon, daemon};
+use wharf_testkit::{Daemon, client, daemon};
 
 fn container(d: &Daemon, running: bool) {
     let script = "mkdir -p /src/sub && echo one > /src/file && echo two > /src/sub/deep && ln -s file /src/link && ln -s /src/sub /abs && sleep 1000";
@@ -50,8 +50,17 @@ fn copies(running: bool) {
         ("inward", "inward", "two\n")
     );
 
-    cp("box:/nosuch", &out("x")).fails(1, "Could not find the file /nosuch in container box");
-    cp(&out("in"), "box:/no/such/dir/file").fails(1, "Could not find the file /no/such/dir in container box");
+    cp("box:/nosuch", &out("x")).fails(
+        1,
+        client::words(
+            "Could not find the file /nosuch in container box",
+            "No such container:path: box:/nosuch",
+        ),
+    );
+    cp(&out("in"), "box:/no/such/dir/file").fails(
+        1,
+        client::words("Could not find the file /no/such/dir in container box", "no such directory"),
+    );
     cp(&out("in"), "nosuch:/x").fails(1, "No such container: nosuch");
     let head = d.request("HEAD", "/containers/box/archive?path=/src/file", None).unwrap();
     assert_eq!(head.status, 200);

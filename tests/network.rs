@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
-use wharf_testkit::{Daemon, census, client::eventually, daemon};
+use wharf_testkit::client::{self, eventually};
+use wharf_testkit::{Daemon, census, daemon};
 
 /// A port of the host that was free a moment ago.
 fn free_port() -> u16 {
@@ -42,7 +43,7 @@ fn a_published_port_is_reached_from_the_host() {
     assert_eq!(fetched(&format!("127.0.0.1:{port}")), "hello");
     assert_eq!(fetched(&format!("[::1]:{port}")), "hello");
     let shown = d.docker(&["port", "web"]).ok();
-    assert_eq!(shown, format!("80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}"));
+    assert_eq!(shown, format!("80/tcp -> 0.0.0.0:{port}\n80/tcp -> {}:{port}", client::words("[::]", "::")));
     let settings = &d.inspect("web")["NetworkSettings"];
     let address = settings["Networks"]["bridge"]["IPAddress"].as_str().unwrap();
     assert_eq!(settings["IPAddress"], address);
@@ -221,6 +222,10 @@ fn connections_outlive_the_daemon() {
 
 #[test]
 fn several_networks_modes_and_static_addresses() {
+    if client::is_20_10() {
+        eprintln!("NOT RUN with the 20.10 client, whose API has one network at create");
+        return;
+    }
     let d = daemon!();
     d.docker(&["network", "create", "--subnet", "10.214.0.0/24", "--ip-range", "10.214.0.64/26", "one"]).ok();
     d.docker(&["network", "create", "--internal", "two"]).ok();

@@ -60,6 +60,16 @@ pub fn replacement() -> Option<String> {
     std::env::var("WHARF_TEST_CLIENT").ok().filter(|name| !matches!(name.as_str(), "" | "docker"))
 }
 
+/// Whether the client of Debian 12 stands for the stock one.
+pub fn is_20_10() -> bool {
+    replacement().as_deref() == Some("docker-20")
+}
+
+/// What the stock client says where that of Debian 12 says `of_20_10`.
+pub fn words<'a>(stock: &'a str, of_20_10: &'a str) -> &'a str {
+    if is_20_10() { of_20_10 } else { stock }
+}
+
 /// The flag or command that a client said it does not know.
 pub fn lacking(run: &Run) -> Option<String> {
     let after = |words: &str| {
@@ -69,7 +79,9 @@ pub fn lacking(run: &Run) -> Option<String> {
     if run.code == 0 {
         return None;
     }
-    after("unknown flag: ").or_else(|| after("unknown shorthand flag: ").map(|letter| format!("-{letter}")))
+    after("unknown flag: ")
+        .or_else(|| after("unknown shorthand flag: ").map(|letter| format!("-{letter}")))
+        .or_else(|| after("flag: unexpected key "))
 }
 
 /// Says that a call is made with the newer client.

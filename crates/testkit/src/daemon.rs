@@ -192,7 +192,7 @@ impl Daemon {
         command.args(args);
         let run = client::run(command, stdin);
         match client::lacking(&run) {
-            Some(lacking) if client::replacement().as_deref() == Some("docker-20") => {
+            Some(lacking) if client::is_20_10() => {
                 client::expect_lack(&lacking, args);
                 let mut command =
                     client::command(client::program("docker"), &self.host(), self.folder.path());
