@@ -165,6 +165,76 @@ fn a_layer_that_is_not_what_the_config_says() {
 }
 
 #[test]
+fn what_came_with_a_refused_layer_goes_too() {
+    let d = daemon!();
+    let scene = Scene::new("one of several ");
+    let tars = [tar("a good first layer "), tar("a bad layer "), tar("a good last layer ")];
+    let layers: Vec<&[u8]> = tars.iter().map(Vec::as_slice).collect();
+    scene.registry.put_image("several", "v1", LAYER, &layers, &layers);
+    let before = kept(&d);
+    // The bad one is refused while the last is still coming.
+    let bad = format!("/blobs/{}", digest(&tars[1]));
+    scene.faulty.every("GET", bad, Fault::WrongByte(2000));
+    let slow = Fault::Slow { bytes: 20_000, pause: Duration::from_millis(200) };
+    scene.faulty.every("GET", format!("/blobs/{}", digest(&tars[2])), slow);
+    let name = format!("{}/several:v1", scene.faulty.host());
+    d.docker(&["pull", &name]).fails(1, "filesystem layer verification failed for digest sha256:");
+    nothing_more(&d, &before);
+}
+
+#[test]
+fn a_bomb_ends_early() {
+    let d = daemon!();
+    let scene = Scene::new("a bomb ");
+    // Zeros after the archive's end: they are read for the digest, and fill no disk.
+    let mut bomb = Vec::new();
+    let mut writer = wharf_layer::compressor(wharf_layer::Compression::Zstd, &mut bomb).unwrap();
+    std::io::Write::write_all(&mut writer, &tar("a bomb ")).unwrap();
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 5 << 30), &mut writer).unwrap();
+    writer.finish().unwrap();
+    scene.registry.put_image("bomb", "v1", &format!("{LAYER}+zstd"), &[&bomb], &[b"whatever"]);
+    let before = kept(&d);
+    let name = format!("{}/bomb:v1", scene.faulty.host());
+    d.docker(&["pull", &name]).fails(1, "1100 times its size");
+    nothing_more(&d, &before);
+}
+
+#[test]
+fn names_that_lead_out_of_a_layer() {
+    let d = daemon!();
+    let scene = Scene::new("names ");
+    let outside = d.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let target = outside.to_str().unwrap();
+    let through = |link: &str| {
+        vec![Entry::Link("out", link), Entry::File("out/through", 0o644, b"written through a link")]
+    };
+    let up = format!("{}{}", "../".repeat(40), target.trim_start_matches('/'));
+    for (tag, entries) in [("absolute", through(target)), ("relative", through(&up))] {
+        let layer = image::layer(&entries).unwrap();
+        scene.registry.put_image("names", tag, LAYER, &[&layer], &[&layer]);
+        // Refused, or unpacked inside the layer: either will do, outside nothing may appear.
+        d.docker(&["pull", "-q", &format!("{}/names:{tag}", scene.faulty.host())]);
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{tag}");
+    }
+    let before = kept(&d);
+    let mut layer = image::layer(&[Entry::File("AAAAAAAAAAAA", 0o644, b"up")]).unwrap();
+    // The name in the header, and its checksum.
+    layer[..12].copy_from_slice(b"../../../bad");
+    layer[148..156].copy_from_slice(b"        ");
+    let sum: u32 = layer[..512].iter().map(|byte| u32::from(*byte)).sum();
+    layer[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    scene.registry.put_image("names", "up", LAYER, &[&layer], &[&layer]);
+    let run = d.docker(&["pull", "-q", &format!("{}/names:up", scene.faulty.host())]);
+    if run.code != 0 {
+        nothing_more(&d, &before);
+    }
+    for folder in ["", "data", "data/snapshots", "data/snapshots/layers"] {
+        assert!(!d.path(folder).join("bad").exists(), "{folder}");
+    }
+}
+
+#[test]
 fn a_registry_that_is_only_unwell_is_helped_along() {
     let d = daemon!();
     let scene = Scene::new("a registry that is unwell ");

@@ -382,3 +382,45 @@ fn the_vfs_driver_pulls_too() {
     d.docker(&["cp", &format!("{id}:/data/two"), &copied.to_string_lossy()]).ok();
     assert_eq!(Path::new(&copied).metadata().unwrap().len(), 1000);
 }
+
+#[test]
+fn what_is_damaged_is_found_and_repaired() {
+    let (registry, d) = start();
+    let tars = [noise("first", 60_000), noise("second", 60_000)];
+    let layers: Vec<&[u8]> = tars.iter().map(Vec::as_slice).collect();
+    registry.put_image("app", "v1", PLAIN, &layers, &layers);
+    let name = format!("{}/app:v1", registry.host());
+    d.docker(&["pull", "-q", &name]).ok();
+    assert!(d.wharf(&["system", "check"]).ok().contains("checked 1 images"));
+    // A byte of an unpacked file, its size and its time as they were.
+    let trees = std::fs::read_dir(d.path("data/snapshots/layers")).unwrap().flatten();
+    let file = trees.map(|tree| tree.path().join("fs/data/first")).find(|path| path.exists()).unwrap();
+    let (mut bytes, modified) =
+        (std::fs::read(&file).unwrap(), std::fs::metadata(&file).unwrap().modified().unwrap());
+    let whole = bytes.clone();
+    bytes[30_000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    std::fs::write(file.with_file_name("stranger"), "not of the layer").unwrap();
+    let found = d.wharf(&["system", "check"]);
+    found.fails(1, "run it with --repair");
+    assert!(
+        found.stdout.contains("corrupt layer sha256:") && found.stdout.contains("(2 files)"),
+        "{found:?}"
+    );
+    assert!(d.wharf(&["system", "check", "--repair"]).ok().contains(": repaired"));
+    assert_eq!(std::fs::read(&file).unwrap(), whole);
+    assert!(!file.with_file_name("stranger").exists());
+    // A byte of a blob: the registry still has it.
+    let blob = wharf_testkit::registry::digest(&tars[1]);
+    let path = d.path("data/blobs/sha256").join(blob.trim_start_matches("sha256:"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let repaired = d.wharf(&["system", "check", "--repair"]).ok();
+    assert!(
+        repaired.contains(&format!("corrupt blob {blob}")) && repaired.contains(": repaired"),
+        "{repaired}"
+    );
+    assert!(!d.wharf(&["system", "check"]).ok().contains("corrupt"));
+}

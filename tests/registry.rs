@@ -7,6 +7,7 @@ mod registry {
     pub(crate) mod collect;
     pub(crate) mod crash;
     pub(crate) mod faults;
+    pub(crate) mod lists;
     pub(crate) mod manifests;
     pub(crate) mod mirror;
     pub(crate) mod tags;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -9,6 +11,10 @@ use crate::error::{Error, Result};
 
 /// Input is decompressed from buffers of this many bytes.
 const BUFFER: usize = 128 * 1024;
+/// What any stream may become, bytes.
+const ROOM: u64 = 4 << 30;
+/// How many times its length a stream may become beyond that: a little more than gzip can at best (1,032).
+const RATIO: u64 = 1_100;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,9 +76,10 @@ pub fn decompressor<'a>(input: impl Read + Send + 'a) -> Result<(Compression, Bo
         }
     }
     let compression = Compression::detect(&head[..known]);
-    let input = Rewound { head, at: 0, end: known, rest: input };
+    let taken = Arc::new(AtomicU64::new(0));
+    let input = Rewound { head, at: 0, end: known, rest: input, taken: Arc::clone(&taken) };
     let reader: Box<dyn Read + Send + 'a> = match compression {
-        Compression::None => Box::new(input),
+        Compression::None => return Ok((compression, Box::new(input))),
         Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         Compression::Zstd => {
@@ -80,7 +87,28 @@ pub fn decompressor<'a>(input: impl Read + Send + 'a) -> Result<(Compression, Bo
         }
         Compression::Xz => return Err(Error::Compression("xz")),
     };
-    Ok((compression, reader))
+    Ok((compression, Box::new(Bounded { reader, taken, given: 0 })))
+}
+
+/// Plain content that ends with an error where it is out of all proportion to what it comes from: a bomb.
+struct Bounded<R> {
+    reader: R,
+    /// Compressed bytes read.
+    taken: Arc<AtomicU64>,
+    /// Plain bytes they became.
+    given: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.given += count as u64;
+        if self.given > ROOM && self.given / RATIO > self.taken.load(Ordering::Relaxed) {
+            let why = format!("compressed data becomes more than {ROOM} bytes and {RATIO} times its size");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(count)
+    }
 }
 
 /// A stream whose first bytes were looked at.
@@ -89,16 +117,21 @@ struct Rewound<R> {
     at: usize,
     end: usize,
     rest: BufReader<R>,
+    /// Bytes read of it.
+    taken: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Rewound<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.end {
-            return self.rest.read(buffer);
-        }
-        let count = buffer.len().min(self.end - self.at);
-        buffer[..count].copy_from_slice(&self.head[self.at..self.at + count]);
-        self.at += count;
+        let count = if self.at == self.end {
+            self.rest.read(buffer)?
+        } else {
+            let count = buffer.len().min(self.end - self.at);
+            buffer[..count].copy_from_slice(&self.head[self.at..self.at + count]);
+            self.at += count;
+            count
+        };
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -109,6 +142,7 @@ impl<R: Read> BufRead for Rewound<R> {
     }
 
     fn consume(&mut self, count: usize) {
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
         if self.at < self.end {
             self.at += count;
         } else {
@@ -183,6 +217,17 @@ mod tests {
             reader.read_to_end(&mut back).unwrap();
             assert_eq!(back, content, "{compression}");
         }
+    }
+
+    #[test]
+    fn a_bomb_is_not_followed_to_its_end() {
+        let mut packed = Vec::new();
+        let mut writer = compressor(Compression::Zstd, &mut packed).unwrap();
+        io::copy(&mut io::repeat(0).take(ROOM + (1 << 30)), &mut writer).unwrap();
+        writer.finish().unwrap();
+        let (_, mut reader) = decompressor(&packed[..]).unwrap();
+        let error = io::copy(&mut reader, &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("times its size"), "{error}");
     }
 
     #[test]

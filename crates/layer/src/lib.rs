@@ -28,5 +28,5 @@ pub use copy::{CopyOptions, Mode, ModeError, copy, expand};
 pub use diff::{DiffSummary, diff, diff_between, diff_not_after};
 pub use error::{Error, Result};
 pub use pack::{PackOptions, pack, pack_all, pack_dir};
-pub use unpack::{Limits, UnpackOptions, UnpackSummary, extract, unpack};
+pub use unpack::{Limits, UnpackOptions, UnpackSummary, extract, mend, unpack, verify};
 pub use whiteout::{Whiteouts, is_overlay_xattr};

@@ -1,7 +1,8 @@
 //! Looking at everything that is kept, and mending what can be: `wharf system check`.
 //!
 //! A blob whose bytes are wrong cannot be mended here; its record goes, so that whoever has the bytes may bring them in
-//! again. An unpacked layer is unpacked again from its blob. What no record names is freed.
+//! again. An unpacked layer is held against its blob, and unpacked again from it, in whole or only the files that are
+//! wrong. What no record names is freed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -10,12 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wharf_oci::{Digest, Hasher};
+use wharf_sys::root::Root;
 
 use crate::error::{Doing, Error, Result, at};
 use crate::{Store, blob, schema};
 
 /// Read from a blob at once, bytes.
 const READ: usize = 1 << 20;
+/// Passes over a damaged tree: what hangs on a mended file shows only then.
+const MENDINGS: usize = 3;
 
 /// What may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Damage {
     CorruptBlob,
     /// An unpacked layer that an image needs is not there.
     MissingLayer,
+    /// An unpacked layer's files are not what its blob says.
+    CorruptLayer,
     /// A name means an image that is not there.
     DanglingName,
     /// A file or folder that no record names.
@@ -163,6 +169,8 @@ impl Store {
                 if crate::snapshot::tree(&self.paths.layers().join(key)).is_dir()
                     && self.read().layers.contains_key(key)
                 {
+                    let blob = image.layers.iter().find(|layer| layer.diff_id == *diff_id);
+                    self.check_tree(key, diff_id, blob.map(|layer| layer.blob.digest), repair, report)?;
                     continue;
                 }
                 let mut repaired = false;
@@ -175,6 +183,55 @@ impl Store {
                 report.findings.push(Finding { damage: Damage::MissingLayer, object, images, repaired });
             }
         }
+        Ok(())
+    }
+
+    /// Holds an unpacked layer against its blob, where that is whole and the tree is the layer's alone.
+    fn check_tree(
+        &self,
+        key: &str,
+        diff_id: &wharf_oci::DiffId,
+        blob: Option<Digest>,
+        repair: bool,
+        report: &mut Report,
+    ) -> Result<()> {
+        let Some(blob) =
+            blob.filter(|blob| self.snapshotter().stacks() && self.verify(blob, &mut |_| {}).is_ok())
+        else {
+            return Ok(());
+        };
+        let path = crate::snapshot::tree(&self.paths.layers().join(key));
+        let tree = Root::open(&path)
+            .map_err(|error| Error::io(at("open", &path), std::io::Error::other(error.to_string())))?;
+        let plain = || -> Result<Box<dyn Read + Send>> {
+            let file = blob::open(&self.paths.blob(&blob), &blob)?;
+            Ok(wharf_layer::decompressor(file)?.1)
+        };
+        let mut damaged = wharf_layer::verify(plain()?, &tree)?;
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let count = damaged.len();
+        for _ in 0..MENDINGS {
+            if repair && !damaged.is_empty() {
+                wharf_layer::mend(plain()?, &tree, &damaged)?;
+                damaged = wharf_layer::verify(plain()?, &tree)?;
+            }
+        }
+        if repair {
+            let top = File::open(&path).doing(|| at("open", &path))?;
+            rustix::fs::syncfs(top).map_err(std::io::Error::from).doing(|| at("sync", &path))?;
+        }
+        let state = self.read();
+        let images = state.images.values().filter(|image| image.diff_ids().contains(diff_id));
+        let images = images.map(|image| image.id).collect();
+        drop(state);
+        report.findings.push(Finding {
+            damage: Damage::CorruptLayer,
+            object: format!("{diff_id} ({count} files)"),
+            images,
+            repaired: damaged.is_empty(),
+        });
         Ok(())
     }
 

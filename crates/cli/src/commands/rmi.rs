@@ -17,6 +17,9 @@ pub(crate) struct Rmi {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "STRINGS", value_delimiter = ',')]
+    platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }
@@ -25,12 +28,13 @@ impl Rmi {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
         let flag = |set: bool| if set { "1" } else { "" };
+        let platforms = self.platform.iter().map(|platform| crate::platform::query(platform));
+        let platforms: Vec<String> = platforms.collect::<Result<_, _>>()?;
+        let mut query = vec![("force", flag(self.force)), ("noprune", flag(self.no_prune))];
+        query.extend(platforms.iter().map(|platform| ("platforms", platform.as_str())));
         let mut code = 0;
         for image in &self.images {
-            let target = path(
-                &format!("/images/{}", escape(image)),
-                &[("force", flag(self.force)), ("noprune", flag(self.no_prune))],
-            );
+            let target = path(&format!("/images/{}", escape(image)), &query);
             match client.bytes(Method::DELETE, &target, Body::Empty).await {
                 Ok(bytes) => {
                     let items: Vec<DeleteItem> =

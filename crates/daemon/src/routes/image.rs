@@ -53,7 +53,9 @@ pub(crate) async fn tag(call: Call) -> Result<Answer> {
 
 pub(crate) async fn remove(call: Call) -> Result<Answer> {
     let query = &call.query;
-    let done = call.engine().images.remove(call.id(), query.flag("force"), query.flag("noprune")).await?;
+    let platforms = platforms(&call, "platforms", 50)?;
+    let images = &call.engine().images;
+    let done = images.remove(call.id(), query.flag("force"), query.flag("noprune"), &platforms).await?;
     answer::json(&done)
 }
 
@@ -63,7 +65,7 @@ pub(crate) async fn prune(call: Call) -> Result<Answer> {
 }
 
 pub(crate) async fn load(call: Call) -> Result<Answer> {
-    let platforms = platforms(&call)?;
+    let platforms = platforms(&call, "platform", 48)?;
     // Without progress bars the client asks for none, but for what was loaded.
     let (app, quiet) = (call.app.clone(), call.query.flag_or("quiet", true));
     let progress = app.engine.images.load(call.into_stream(), quiet, platforms).await?;
@@ -71,12 +73,12 @@ pub(crate) async fn load(call: Call) -> Result<Answer> {
 }
 
 pub(crate) async fn save(call: Call) -> Result<Answer> {
-    let tar = call.engine().images.save(&[call.id().to_owned()], &platforms(&call)?).await?;
+    let tar = call.engine().images.save(&[call.id().to_owned()], &platforms(&call, "platform", 48)?).await?;
     answer::checked_stream(TAR, tar).await
 }
 
 pub(crate) async fn save_many(call: Call) -> Result<Answer> {
-    let tar = call.engine().images.save(&call.query.all("names"), &platforms(&call)?).await?;
+    let tar = call.engine().images.save(&call.query.all("names"), &platforms(&call, "platform", 48)?).await?;
     answer::checked_stream(TAR, tar).await
 }
 
@@ -174,11 +176,12 @@ fn platform_since(call: &Call, minor: u16) -> Result<Option<Platform>> {
     }
 }
 
-fn platforms(call: &Call) -> Result<Vec<Platform>> {
-    if !call.version.at_least(48) {
+/// Platforms as JSON, which the queries of API 1.`minor` and later carry.
+fn platforms(call: &Call, name: &str, minor: u16) -> Result<Vec<Platform>> {
+    if !call.version.at_least(minor) {
         return Ok(Vec::new());
     }
-    call.query.all("platform").iter().filter(|text| !text.is_empty()).map(|text| decode(text)).collect()
+    call.query.all(name).iter().filter(|text| !text.is_empty()).map(|text| decode(text)).collect()
 }
 
 fn decode(text: &str) -> Result<Platform> {

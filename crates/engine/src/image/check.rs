@@ -62,6 +62,7 @@ fn document(finding: &Finding) -> CheckFinding {
         Damage::MissingBlob => "missing blob",
         Damage::CorruptBlob => "corrupt blob",
         Damage::MissingLayer => "missing layer",
+        Damage::CorruptLayer => "corrupt layer",
         Damage::DanglingName => "dangling name",
         Damage::Orphan => "orphan",
     };

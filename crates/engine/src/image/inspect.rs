@@ -103,7 +103,8 @@ pub(super) fn size(image: &Image) -> i64 {
 pub(super) fn check_platform(image: &Image, name: &str, wanted: Option<&Platform>) -> Result<()> {
     match wanted {
         Some(wanted) if !image.platform.satisfies(wanted) => Err(Error::not_found(format!(
-            "image with reference {name} was found but does not provide the specified platform ({wanted})"
+            "image with reference {name} was found but its platform ({}) does not match the specified platform ({wanted})",
+            image.platform
         ))),
         _ => Ok(()),
     }

@@ -4,17 +4,29 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use wharf_api::DeleteItem;
-use wharf_oci::{ChainId, Digest, Reference};
+use wharf_oci::{ChainId, Digest, Platform, Reference};
 use wharf_store::Image;
 
 use super::Images;
 use super::conflict::{Checks, short};
+use super::inspect::check_platform;
 use super::resolve::{is_id_prefix, refused};
 use crate::error::{Error, Result};
 
 impl Images {
     /// Removes what `name` means: a name, and the image with its last name; by id, the image with all its names.
-    pub async fn remove(self: &Arc<Self>, name: &str, force: bool, noprune: bool) -> Result<Vec<DeleteItem>> {
+    /// With a platform, only if the image is for it.
+    pub async fn remove(
+        self: &Arc<Self>,
+        name: &str,
+        force: bool,
+        noprune: bool,
+        platforms: &[Platform],
+    ) -> Result<Vec<DeleteItem>> {
+        if platforms.len() > 1 {
+            return Err(Error::invalid("multiple platforms are not supported"));
+        }
+        check_platform(&*self.resolve(name)?, name, platforms.first())?;
         let name = name.to_owned();
         self.run(move |images| images.delete(&name, force, !noprune)).await
     }

@@ -12,7 +12,6 @@ use wharf_oci::{Descriptor, Digest, Index, Platform, Reference};
 use wharf_store::Image;
 
 use super::Images;
-use super::inspect::check_platform;
 use super::resolve::refused;
 use crate::body::{ByteSender, ByteStream};
 use crate::error::{Error, Result};
@@ -42,8 +41,11 @@ impl Images {
     pub async fn save(self: &Arc<Self>, names: &[String], platforms: &[Platform]) -> Result<ByteStream> {
         let wanted = self.wanted(names)?;
         for wanted in &wanted {
-            let name = wanted.image.id.to_string();
-            platforms.iter().try_for_each(|platform| check_platform(&wanted.image, &name, Some(platform)))?;
+            if let Some(platform) = platforms.iter().find(|asked| !wanted.image.platform.satisfies(asked)) {
+                return Err(Error::not_found(format!(
+                    "no suitable export target found for platform {platform}"
+                )));
+            }
         }
         let (sender, stream) = ByteStream::channel();
         let images = Arc::clone(self);

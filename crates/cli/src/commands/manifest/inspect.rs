@@ -33,7 +33,10 @@ impl Inspect {
                 let reference = named(names.first().map(String::as_str).unwrap_or_default())?;
                 match lists.get(&reference)? {
                     Some(kept) if self.verbose => pretty(&kept, b"\t"),
-                    Some(kept) => indented(list::document(&kept).0.as_bytes()),
+                    Some(kept) => {
+                        let descriptors: Vec<_> = kept.iter().map(|manifest| &manifest.descriptor).collect();
+                        list::document(&descriptors).0
+                    }
                     None => self.ask(target, &reference).await?,
                 }
             }
@@ -47,7 +50,10 @@ impl Inspect {
         let repository = repository(target, reference, self.insecure)?;
         let document = fetch(&repository, reference).await?;
         if !self.verbose {
-            return Ok(indented(&document.bytes));
+            return Ok(match &document.manifests {
+                Manifests::Image(_) => indented(&document.bytes),
+                Manifests::Index(index) => list::document(&index.manifests.iter().collect::<Vec<_>>()).0,
+            });
         }
         let exact = |digest| reference.without_suffix().with_digest(digest).familiar();
         let Manifests::Index(index) = &document.manifests else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use wharf_oci::image::media_type;
-use wharf_oci::{Digest, Platform, Reference};
+use wharf_oci::{Descriptor, Digest, Platform, Reference};
 
 use super::{Described, pretty};
 use crate::connect::Target;
@@ -29,6 +29,7 @@ struct Entry<'a> {
     media_type: &'a str,
     size: u64,
     digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<&'a Platform>,
 }
 
@@ -101,18 +102,18 @@ fn file_name(reference: &Reference) -> String {
 }
 
 /// The document of a list, and its media type: of the family of the first manifest.
-pub(super) fn document(manifests: &[Described]) -> (String, &'static str) {
-    let first = manifests.first().map(|manifest| manifest.descriptor.media_type.as_str());
+pub(super) fn document(manifests: &[&Descriptor]) -> (String, &'static str) {
+    let first = manifests.first().map(|manifest| manifest.media_type.as_str());
     let kind = if first == Some(media_type::OCI_MANIFEST) {
         media_type::OCI_INDEX
     } else {
         media_type::DOCKER_INDEX
     };
     let entries = manifests.iter().map(|manifest| Entry {
-        media_type: &manifest.descriptor.media_type,
-        size: manifest.descriptor.size,
-        digest: manifest.descriptor.digest,
-        platform: manifest.descriptor.platform.as_ref(),
+        media_type: &manifest.media_type,
+        size: manifest.size,
+        digest: manifest.digest,
+        platform: manifest.platform.as_ref(),
     });
     let index = Index { schema_version: 2, media_type: kind, manifests: entries.collect() };
     (pretty(&index, b"   "), kind)

@@ -10,9 +10,8 @@ mod rm;
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use wharf_distribution::client::{self, Client, Document, Kind, Manifests, Proxies, Repository};
-use wharf_oci::{Descriptor, ImageConfig, Reference};
+use wharf_oci::{Descriptor, ImageConfig, Manifest, Reference};
 
 use super::{Outcome, commands};
 use crate::connect::Target;
@@ -46,9 +45,9 @@ struct Described {
     descriptor: Descriptor,
     raw: String,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "SchemaV2Manifest")]
-    docker: Option<Value>,
+    docker: Option<Manifest>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "OCIManifest")]
-    oci: Option<Value>,
+    oci: Option<Manifest>,
 }
 
 impl Described {
@@ -62,7 +61,7 @@ impl Described {
             let config: ImageConfig = serde_json::from_slice(&config)?;
             descriptor.platform = Some(config.platform());
         }
-        let value: Value = serde_json::from_slice(&document.bytes)?;
+        let value: Manifest = serde_json::from_slice(&document.bytes)?;
         let is_oci = descriptor.media_type.contains("oci");
         Ok(Self {
             r#ref: name,

@@ -37,7 +37,8 @@ impl Push {
                 bring(&to, &list, manifest, origin).await?;
             }
         }
-        let (document, kind) = list::document(&manifests);
+        let descriptors: Vec<&Descriptor> = manifests.iter().map(|manifest| &manifest.descriptor).collect();
+        let (document, kind) = list::document(&descriptors);
         let place = client::Target::of(&list);
         let pushed = to.put_manifest(&place, kind, Bytes::from(document)).await;
         print(&pushed.map_err(|error| CliError::new(error.to_string()))?.to_string())?;

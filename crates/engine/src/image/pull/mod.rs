@@ -310,6 +310,22 @@ impl Images {
     ) -> Result<Arc<Image>> {
         let batch = Arc::try_unwrap(batch)
             .map_err(|_| Error::internal("a pull that ended is still under way somewhere"))?;
+        match Self::assembled(&batch, chosen, config, sizes) {
+            Ok(image) => {
+                let id = image.id;
+                batch.commit(vec![image], names.into_iter().map(|name| (name, id)).collect())?;
+                self.store.image(&id).ok_or_else(|| Error::internal(format!("image {id} vanished")))
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::Invalid {
+                    batch.give_up()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn assembled(batch: &Batch, chosen: Chosen, config: Config, sizes: &[Option<u64>]) -> Result<Image> {
         let mut documents = Vec::new();
         for document in &chosen.documents {
             documents.push(batch.put(document)?);
@@ -323,18 +339,15 @@ impl Images {
                 size: size.unwrap_or(0),
             })
             .collect();
-        super::compose::unpack(&batch, &mut layers)?;
-        let image = assemble(
+        super::compose::unpack(batch, &mut layers)?;
+        Ok(assemble(
             &config.parsed,
             &chosen.manifest.config,
             chosen.descriptor,
             chosen.target,
             layers,
             documents,
-        );
-        let id = image.id;
-        batch.commit(vec![image], names.into_iter().map(|name| (name, id)).collect())?;
-        self.store.image(&id).ok_or_else(|| Error::internal(format!("image {id} vanished")))
+        ))
     }
 }
 

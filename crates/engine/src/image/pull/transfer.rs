@@ -116,7 +116,7 @@ impl Transfers {
         let transfers = Arc::clone(self);
         tokio::spawn(async move {
             let ended = transfer.run().await;
-            if ended.is_err() {
+            if ended.is_err() || transfer.shared.watchers.load(Ordering::Relaxed) == 0 {
                 transfer.tidy().await;
             }
             transfers.lock().remove(&key);
@@ -186,11 +186,16 @@ impl Transfer {
         }
     }
 
-    /// What arrived in part is kept only while a lease names it.
+    /// What arrived, whole or in part, is kept only while a lease names it: a pull that was refused ends its lease while
+    /// the transfers of its other layers wind down.
     async fn tidy(&self) {
         let store = Arc::clone(&self.means.store);
-        if let Err(error) = self.means.pools.run(POOL, move || Ok(store.sweep_partials()?)).await {
-            tracing::warn!("sweep partial blobs: {error}");
+        let tidied = self.means.pools.run(POOL, move || {
+            store.sweep_partials()?;
+            Ok(store.collect()?)
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!("free what a transfer left: {error}");
         }
     }
 

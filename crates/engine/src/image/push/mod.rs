@@ -17,6 +17,7 @@ use wharf_oci::image::media_type;
 use wharf_oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
 use wharf_store::Image;
 
+use super::inspect::check_platform;
 use super::resolve::refused;
 use super::{DOCUMENT_LIMIT, Images};
 use crate::body::{ByteSender, ByteStream, Progress};
@@ -133,14 +134,7 @@ impl Job {
 
     /// Which documents go out.
     async fn plan(&self, image: &Arc<Image>, target: Digest) -> Result<Plan> {
-        if let Some(wanted) =
-            self.options.platform.as_ref().filter(|wanted| !image.platform.satisfies(wanted))
-        {
-            return Err(Error::not_found(format!(
-                "image with reference {} was found but does not provide the specified platform ({wanted})",
-                self.options.reference.familiar()
-            )));
-        }
+        check_platform(image, &self.options.reference.familiar(), self.options.platform.as_ref())?;
         let (image, only) = (Arc::clone(image), self.options.platform.is_some());
         self.images.run(move |images| images.plan(&image, target, only)).await
     }
