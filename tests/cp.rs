@@ -59,9 +59,13 @@ fn copies(running: bool) {
     );
     cp(&out("in"), "box:/no/such/dir/file").fails(
         1,
-        client::words("Could not find the file /no/such/dir in container box", "no such directory"),
+        client::words(
+            "Could not find the file /no/such/dir in container box",
+            "No such container:path: box:/no/such/dir",
+        ),
     );
-    cp(&out("in"), "nosuch:/x").fails(1, "No such container: nosuch");
+    cp(&out("in"), "nosuch:/x")
+        .fails(1, client::words("No such container: nosuch", "No such container:path: nosuch:/"));
     let head = d.request("HEAD", "/containers/box/archive?path=/src/file", None).unwrap();
     assert_eq!(head.status, 200);
     assert!(head.header("x-docker-container-path-stat").is_some());
