@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::state::{Change, State, amount};
+use super::state::{Change, Part, State, Vertex, amount};
 
 /// What was written so far.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(super) struct Plain {
     numbers: HashMap<usize, usize>,
     /// The step whose lines were written last.
     last: Option<usize>,
+    /// How far parts were when that was written last, in tenths.
+    told: HashMap<(usize, String), i64>,
 }
 
 impl Plain {
@@ -19,10 +21,7 @@ impl Plain {
     pub(super) fn write(&mut self, state: &State, changes: &[Change]) {
         let mut out = std::io::stderr().lock();
         for change in changes {
-            let (at, lines) = self.lines(state, change);
-            if lines.is_empty() {
-                continue;
-            }
+            let Some((at, lines)) = self.lines(state, change) else { continue };
             let number = self.turn(&mut out, state, at);
             for line in lines {
                 // A closed standard error is nobody's loss.
@@ -31,40 +30,36 @@ impl Plain {
         }
     }
 
-    fn lines(&self, state: &State, change: &Change) -> (usize, Vec<String>) {
-        match change {
+    /// The lines that a change is worth; `None`: it is not even said whose it is.
+    fn lines(&mut self, state: &State, change: &Change) -> Option<(usize, Vec<String>)> {
+        let line = match change {
             Change::Started(at) => {
-                // Whoever was spared says so in one line at its end.
-                let vertex = &state.vertices[*at];
-                (*at, if vertex.completed.is_some() { Vec::new() } else { vec![String::new()] })
+                // Whoever was spared says so at its end, and nobody who begins cuts in on another.
+                let free = self.last.is_none_or(|last| state.vertices[last].completed.is_some());
+                let runs = state.vertices[*at].completed.is_none();
+                return (free && runs).then(|| (*at, Vec::new()));
             }
-            Change::Line(at, line, seconds) => (*at, vec![format!("{seconds:.3} {line}")]),
-            Change::Part(at, part) => {
-                let took = match (part.started, part.completed) {
-                    (Some(started), Some(completed)) if completed - started >= 0.05 => {
-                        format!(" {:.1}s", completed - started)
-                    }
-                    _ => String::new(),
-                };
-                let done = if part.completed.is_some() { " done" } else { "" };
-                (*at, vec![format!("{}{}{took}{done}", part.id, amount(part))])
-            }
-            Change::Completed(at) => {
-                let vertex = &state.vertices[*at];
-                let line = if !vertex.error.is_empty() {
-                    if vertex.error.contains("context canceled") {
-                        "CANCELED".to_owned()
-                    } else {
-                        format!("ERROR: {}", vertex.error)
-                    }
-                } else if vertex.cached {
-                    "CACHED".to_owned()
-                } else {
-                    format!("DONE {:.1}s", vertex.seconds(0.0))
-                };
-                (*at, vec![line])
-            }
+            Change::Line(at, line, seconds) => (*at, format!("{seconds:.3} {line}")),
+            Change::Part(at, part) => (*at, self.part(*at, part)?),
+            Change::Completed(at) => (*at, ended(&state.vertices[*at])),
+        };
+        Some((line.0, vec![line.1]))
+    }
+
+    /// A part at its end, or a tenth further.
+    fn part(&mut self, at: usize, part: &Part) -> Option<String> {
+        if let Some(completed) = part.completed {
+            let took = completed - part.started.unwrap_or(completed);
+            let took = if took >= 0.05 { format!(" {took:.1}s") } else { String::new() };
+            return Some(format!("{}{}{took} done", part.id, amount(part)));
         }
+        let tenths = part.current.saturating_mul(10).checked_div(part.total).unwrap_or(0);
+        let told = self.told.entry((at, part.id.clone())).or_default();
+        if tenths <= *told {
+            return None;
+        }
+        *told = tenths;
+        Some(format!("{}{}", part.id, amount(part)))
     }
 
     /// Says whose lines follow, where that changes; its number.
@@ -81,5 +76,15 @@ impl Plain {
         let _ = writeln!(out, "#{number} {}", state.vertices[at].name);
         self.last = Some(at);
         number
+    }
+}
+
+/// How a step ended.
+fn ended(vertex: &Vertex) -> String {
+    match vertex.error.as_str() {
+        "" if vertex.cached => "CACHED".to_owned(),
+        "" => format!("DONE {:.1}s", vertex.seconds(0.0)),
+        error if error.contains("context canceled") => "CANCELED".to_owned(),
+        error => format!("ERROR: {error}"),
     }
 }
