@@ -114,7 +114,7 @@ fn names_resolve_in_networks_that_people_make() {
     d.docker(&["network", "rm", "net"]).fails(1, "has active endpoints (name:\"site\" id:");
     // Another network hears nothing of them and does not reach them.
     let address = settings["IPAddress"].as_str().unwrap();
-    let other = ["run", "--rm", "busybox", "timeout", "1", "wget", "-qO-"];
+    let other = ["run", "--rm", "--init", "busybox", "timeout", "1", "wget", "-qO-"];
     assert_ne!(d.docker(&[&other[..], &["http://site/"]].concat()).code, 0);
     assert_ne!(d.docker(&[&other[..], &[&format!("http://{address}/")]].concat()).code, 0);
 }

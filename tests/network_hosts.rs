@@ -126,7 +126,7 @@ fn ports_of_both_families_are_reached_from_another_host() {
     assert_eq!(settings["Networks"]["net"]["IPv6Gateway"], "fd51:1::1");
     assert_eq!(settings["Networks"]["net"]["GlobalIPv6PrefixLen"], 64);
     let listed = d.docker(&["port", "web", "80"]).ok();
-    assert_eq!(listed, "0.0.0.0:8080\n[::]:8080\n127.0.0.1:8082\n198.51.100.1:8081");
+    assert_eq!(listed, "0.0.0.0:8080\n127.0.0.1:8082\n198.51.100.1:8081\n[::]:8080");
 }
 
 #[test]
@@ -211,8 +211,19 @@ fn gateway_modes_open_what_they_say() {
     let routes = d.docker(&["exec", "web-alone", "ip", "route"]).ok();
     assert!(!routes.contains("default"), "{routes}");
     assert!(!world.reached_from_host(&place("alone", 80)), "not even the host is in it");
-    let peer =
-        ["run", "--rm", "--network", "alone", "busybox", "timeout", "3", "wget", "-qO-", "http://web-alone/"];
+    let peer = [
+        "run",
+        "--rm",
+        "--init",
+        "--network",
+        "alone",
+        "busybox",
+        "timeout",
+        "3",
+        "wget",
+        "-qO-",
+        "http://web-alone/",
+    ];
     assert_eq!(d.docker(&peer).ok(), "web-alone");
     let refused = d.docker(&["network", "create", "-o", &mode("isolated"), "open"]);
     assert!(refused.code != 0 && refused.stderr.contains("isolated"), "{refused:?}");
@@ -233,28 +244,41 @@ fn what_the_host_s_firewall_closes_stays_closed_and_is_said() {
     for place in ["127.0.0.1:8080", "198.51.100.1:8080", "[::1]:8080"] {
         assert!(world.reached_from_host(place), "{place}");
     }
-    let peer = ["run", "--rm", "busybox", "timeout", "3", "wget", "-qO-", "http://198.51.100.1:8080/"];
+    let peer =
+        ["run", "--rm", "--init", "busybox", "timeout", "3", "wget", "-qO-", "http://198.51.100.1:8080/"];
     assert_eq!(d.docker(&peer).ok(), "closed");
-    let said = "0.0.0.0:8080->80/tcp: reached from this host and its containers only";
-    let listed = d.wharf(&["ps"]);
-    assert!(listed.stderr.contains(said) && !listed.stderr.contains("8081"), "{listed:?}");
-    let run = d.wharf(&["run", "-d", "-p", "8090:80", "busybox", "sleep", "1000"]);
-    assert!(run.stderr.contains("0.0.0.0:8090->80/tcp: reached from this host"), "{run:?}");
+    let reach = |name: &str| d.get(&format!("/containers/{name}/reach")).unwrap().json();
+    let said = reach("closed");
+    assert_eq!(said[0]["Port"], "0.0.0.0:8080->80/tcp", "{said}");
+    assert!(said[0]["From"].as_str().unwrap().starts_with("this host and its containers only"), "{said}");
+    assert_eq!(reach("allowed"), serde_json::json!([]));
+    // On a terminal, `run` and `ps` say it.
+    let line = |words: &str| {
+        let command = format!("{} {words}", env!("CARGO_BIN_EXE_wharf"));
+        let output =
+            Command::new("script").args(["-qec", &command, "/dev/null"]).env("DOCKER_HOST", d.host());
+        String::from_utf8_lossy(&output.output().unwrap().stdout).into_owned()
+    };
+    let told = |port: u16| format!("0.0.0.0:{port}->80/tcp: reached from this host and its containers only");
+    let listed = line("ps");
+    assert!(listed.contains(&told(8080)) && !listed.contains(&told(8081)), "{listed}");
+    let run = line("run -d -p 8090:80 busybox sleep 1000");
+    assert!(run.contains(&told(8090)), "{run}");
     // The host opens it: so it is.
     world.on_host("nft flush chain inet fw input; nft add chain inet fw input \"{ policy accept; }\"");
     world.comes("198.51.100.1:8080");
-    assert_eq!(d.wharf(&["ps"]).stderr, "");
+    assert_eq!(reach("closed"), serde_json::json!([]));
     drop(d);
     world.on_host("nft add chain inet fw input \"{ policy drop; }\"");
     let d = world.daemon(&["--publish-policy", "open"]);
     web(&d, "open", &["-p", "8080:80"]);
     world.comes("198.51.100.1:8080");
-    assert_eq!(d.wharf(&["ps"]).stderr, "");
+    assert_eq!(d.get("/containers/open/reach").unwrap().json(), serde_json::json!([]));
 }
 
 /// Whether a container in `network` is answered.
 fn asks(d: &Daemon, network: &str, url: &str) -> bool {
-    let run = ["run", "--rm", "--network", network, "busybox", "timeout", "1", "wget", "-qO-", url];
+    let run = ["run", "--rm", "--init", "--network", network, "busybox", "timeout", "1", "wget", "-qO-", url];
     d.docker(&run).code == 0
 }
 

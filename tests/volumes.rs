@@ -212,6 +212,15 @@ fn devices_are_mounted_while_they_are_used() {
     d.docker(&["rm", "-f", "cc"]).ok();
     eventually(Duration::from_secs(10), || Some(()).filter(|()| !data.join("file").exists())).unwrap();
     assert_eq!(shell(&d, &["-v", "disk:/y"], "cat /y/file").ok(), "kept");
+    // A container that does not run is copied from and to all the same.
+    d.docker(&["create", "--name", "still", "--network", "none", "-v", "disk:/x", "busybox"]).ok();
+    let (out, back) = (d.path("out").to_string_lossy().into_owned(), d.path("daemon.json"));
+    d.docker(&["cp", "still:/x/file", &out]).ok();
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "kept\n");
+    d.docker(&["cp", &back.to_string_lossy(), "still:/x/back"]).ok();
+    assert!(std::fs::read_dir(&data).unwrap().next().is_none(), "nothing lies below the disk");
+    assert_eq!(shell(&d, &["-v", "disk:/y"], "cat /y/back").ok(), "{}");
+    d.docker(&["rm", "still"]).ok();
     // An archive of it is one of the disk.
     let tar = d.path("disk.tar");
     d.wharf(&["volume", "export", "-o", &tar.to_string_lossy(), "disk"]).ok();

@@ -41,6 +41,29 @@ pub(crate) fn write_inside(
     for (name, value) in settings {
         files.push((format!("/proc/sys/{}", path_of(name, interface)?), value.as_str()));
     }
+    match write_files(target, &files)? {
+        None => Ok(()),
+        Some(index) => {
+            let name = settings.get(index).map_or("join the namespace", |(name, _)| name.as_str());
+            Err(Error::Invalid(format!("failed to set sysctl {name} for interface {interface}")))
+        }
+    }
+}
+
+/// Lets everybody in another namespace bind every port, also where root there is not the namespace's owner.
+///
+/// # Errors
+/// What the kernel refused.
+pub(crate) fn open_low_ports(target: BorrowedFd<'_>) -> Result<()> {
+    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    match write_files(target, &[(path.to_owned(), "0")])? {
+        None => Ok(()),
+        Some(_) => Err(Error::Invalid(format!("write {path} of a container"))),
+    }
+}
+
+/// Writes files as a namespace shows them; which of them was refused.
+fn write_files(target: BorrowedFd<'_>, files: &[(String, &str)]) -> Result<Option<usize>> {
     // Everything the child needs exists before it does: it makes system calls only, because another thread may
     // hold the allocator's lock. Its exit code is the number of the setting that was refused, from 1.
     let child = process::fork_child(|| {
@@ -51,12 +74,8 @@ pub(crate) fn write_inside(
         failed.map_or(0, |index| i32::try_from(index + 1).unwrap_or(254).min(254))
     })?;
     match process::wait(child)? {
-        0 => Ok(()),
-        failed => {
-            let index = usize::try_from(failed - 1).unwrap_or(usize::MAX);
-            let name = settings.get(index).map_or("join the namespace", |(name, _)| name.as_str());
-            Err(Error::Invalid(format!("failed to set sysctl {name} for interface {interface}")))
-        }
+        0 => Ok(None),
+        failed => Ok(Some(usize::try_from(failed - 1).unwrap_or(usize::MAX))),
     }
 }
 
@@ -70,11 +89,15 @@ fn write_plainly(path: &str, value: &str) -> std::result::Result<(), rustix::io:
 fn path_of(name: &str, interface: &str) -> Result<String> {
     let invalid = || Error::Invalid(format!("unrecognised sysctl setting: {name}"));
     let parts: Vec<_> = name.split('.').collect();
-    let [net @ "net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), "IFNAME", setting] =
+    let [net @ "net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), place, setting] =
         parts.as_slice()
     else {
         return Err(invalid());
     };
+    // The stock client makes small letters of it.
+    if !place.eq_ignore_ascii_case("IFNAME") {
+        return Err(invalid());
+    }
     let plain = setting.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if plain && !setting.is_empty() {
         Ok(format!("{net}/{family}/{kind}/{interface}/{setting}"))
@@ -115,6 +138,7 @@ mod tests {
             path_of("net.ipv4.conf.IFNAME.log_martians", "eth0.7").unwrap(),
             "net/ipv4/conf/eth0.7/log_martians"
         );
+        assert!(path_of("net.ipv6.conf.ifname.accept_ra", "eth0").is_ok());
         for wrong in ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv4.conf.IFNAME.../x", "x"]
         {
             assert!(path_of(wrong, "eth0").is_err(), "{wrong}");

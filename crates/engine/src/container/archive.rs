@@ -25,8 +25,8 @@ impl Containers {
         let view = self.find(asked)?.view();
         let (containers, asked, path) = (self.clone(), asked.to_owned(), path.to_owned());
         let work = move || {
-            let job = containers.tree_job(&view, Task::Stat { path: path.clone() })?;
-            found(&Running::start(&containers, &job, &asked, &path)?.answer()?)
+            let task = Task::Stat { path: path.clone() };
+            found(&Running::in_tree(&containers, &view, task, &asked, &path)?.answer()?)
         };
         self.pools.run(Class::Files, work).await
     }
@@ -60,8 +60,7 @@ impl Containers {
     }
 
     fn start_reading(&self, view: &View, asked: &str, path: &str) -> Result<(PathStat, Running)> {
-        let job = self.tree_job(view, Task::Read { path: path.to_owned() })?;
-        let mut running = Running::start(self, &job, asked, path)?;
+        let mut running = Running::in_tree(self, view, Task::Read { path: path.to_owned() }, asked, path)?;
         let stat = found(&running.answer()?)?;
         Ok((stat, running))
     }
@@ -89,7 +88,7 @@ impl Containers {
             };
             let read_only_root = view.record.host_config.readonly_rootfs;
             let task = Task::Write { path: path.clone(), owner, keep_kind: keep_kinds, read_only_root };
-            let mut running = Running::start(&containers, &containers.tree_job(&view, task)?, &asked, &path)?;
+            let mut running = Running::in_tree(&containers, &view, task, &asked, &path)?;
             if let Some(mut input) = running.take_input() {
                 match io::copy(&mut body.into_reader(), &mut input) {
                     // The job has its archive's end, or an error that it tells.

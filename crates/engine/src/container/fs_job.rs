@@ -11,9 +11,10 @@ use wharf_layer::job::{Answer, Base, FailureKind, Job, Task, Tree, Volume};
 use wharf_sys::process::{self, Child};
 use wharf_sys::root::Root;
 
-use super::spec::points::Kind;
+use super::spec::points::{Kind, Point};
 use super::{Containers, View, launch};
 use crate::error::{Error, Result};
+use crate::volume::Lent;
 
 /// A job at work. Dropping it ends the process.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Running {
     done: bool,
     /// The process's standard input, until it is taken.
     input: Option<File>,
+    /// Volumes of a container that does not run, mounted for this.
+    lent: Option<Lent>,
     /// What the job is about, for its messages: a container as the client named it, and a path.
     subject: (String, String),
 }
@@ -53,10 +56,29 @@ impl Running {
             output: File::from(output_end),
             done: false,
             input: Some(File::from(input_end)),
+            lent: None,
             subject: (asked.to_owned(), path.to_owned()),
         };
         serde_json::to_writer(File::from(job_end), job)
             .map_err(|error| Error::internal(format!("start job: {error}")))?;
+        Ok(running)
+    }
+
+    /// Starts a job on the tree that a container sees, with its volumes.
+    pub(super) fn in_tree(
+        containers: &Containers,
+        view: &View,
+        task: Task,
+        asked: &str,
+        path: &str,
+    ) -> Result<Self> {
+        let lent = match view.state().process() {
+            Some(_) => None,
+            None => containers.volumes.lend(&view.record.mounts)?,
+        };
+        let job = Job::Tree { tree: containers.tree(view, lent.as_ref())?, task };
+        let mut running = Self::start(containers, &job, asked, path)?;
+        running.lent = lent;
         Ok(running)
     }
 
@@ -111,16 +133,18 @@ impl Drop for Running {
         // It may have ended already; what is left is to take its exit status.
         let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
         let _ = process::wait(self.child.pid);
+        // Only now does nothing of it hold them.
+        drop(self.lent.take());
     }
 }
 
 impl Containers {
     /// A job on the tree that a container sees: its root and its volumes, but not the kernel's file systems.
     pub(super) fn tree_job(&self, view: &View, task: Task) -> Result<Job> {
-        Ok(Job::Tree { tree: self.tree(view)?, task })
+        Ok(Job::Tree { tree: self.tree(view, None)?, task })
     }
 
-    fn tree(&self, view: &View) -> Result<Tree> {
+    fn tree(&self, view: &View, lent: Option<&Lent>) -> Result<Tree> {
         let record = &view.record;
         let base = match view.state().process() {
             Some(running) => Base::Process(running.pid),
@@ -134,9 +158,13 @@ impl Containers {
             read_only: false,
         });
         let points = record.mounts.iter().filter(|point| matches!(point.kind, Kind::Bind | Kind::Volume));
+        let source = |point: &Point| {
+            let lent = lent.and_then(|lent| lent.source(point));
+            lent.unwrap_or_else(|| self.volumes.source(&record.id, point))
+        };
         let mut volumes: Vec<Volume> = points
             .map(|point| Volume {
-                source: self.volumes.source(&record.id, point),
+                source: source(point),
                 subpath: PathBuf::from(&point.subpath),
                 destination: PathBuf::from(&point.destination),
                 read_only: !point.rw,

@@ -104,6 +104,10 @@ impl Networks {
             mappings = translated;
         }
         let made = kernel.helper.namespace(owner, sandbox.resolver)?;
+        if crate::userns::of(&self.config, &record.host_config).is_some() {
+            // The namespace was made outside the container's own users, whose root may not bind low ports there.
+            kernel.plane.open_low_ports(made.namespace.as_fd())?;
+        }
         if sandbox.resolver {
             kernel.helper.set_names(owner, &names::table(&self.config, record, sandbox))?;
         }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wharf_api::EndpointSettings;
 
 use super::Known;
+use super::plan::SYSCTLS;
 use crate::error::{Error, Result};
 
 /// What is wrong with an endpoint's settings. `network`: where it is to be, if that is known yet.
@@ -31,6 +32,16 @@ pub(super) fn address(network: &Known, wanted: IpAddr) -> Result<()> {
     }
 }
 
+/// Whether a setting is one of an interface, `net.ipv4.conf.IFNAME.log_martians=1`.
+fn is_of_interface(pair: &str) -> bool {
+    let Some((name, _)) = pair.split_once('=') else { return false };
+    let parts: Vec<&str> = name.trim().split('.').collect();
+    match parts.as_slice() {
+        ["net", "ipv4" | "ipv6" | "mpls", _, place, _] => place.eq_ignore_ascii_case("IFNAME"),
+        _ => false,
+    }
+}
+
 fn problems(settings: &EndpointSettings, built_in: bool, network: Option<&Known>) -> Vec<String> {
     let mut problems = Vec::new();
     let ipam = settings.ipam_config.clone().unwrap_or_default();
@@ -52,6 +63,15 @@ fn problems(settings: &EndpointSettings, built_in: bool, network: Option<&Known>
     for one in ipam.link_local_ips.iter().flatten() {
         if one.parse::<IpAddr>().is_err() {
             problems.push(format!("invalid link-local IP address: {one}"));
+        }
+    }
+    let sysctls = settings.driver_opts.as_ref().and_then(|options| options.get(SYSCTLS));
+    for one in sysctls.into_iter().flat_map(|text| text.split(',')).filter(|one| !one.trim().is_empty()) {
+        if !is_of_interface(one.trim()) {
+            problems.push(format!(
+                "unrecognised network interface sysctl '{one}'; represent 'net.X.Y.ethN.Z=V' as \
+                 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            ));
         }
     }
     if let Some(network) = network.filter(|network| !built_in && network.has_links()) {

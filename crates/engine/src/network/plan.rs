@@ -17,7 +17,7 @@ use crate::names::new_id;
 /// Docker's words before whatever goes wrong with networks at a start.
 pub(super) const FAILED: &str = "failed to set up container networking";
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
-const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+pub(super) const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
 impl Networks {
     /// The networks a container joins when it starts, that of its mode first; none where it has no network of

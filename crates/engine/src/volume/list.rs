@@ -34,7 +34,10 @@ impl Volumes {
         let Some(plugin) = plugin else { return found.map(|stored| self.describe(name, &stored)) };
         let doing = format!("get {name}");
         let driver = self.plugins.driver(&plugin).map_err(|error| error.context(&doing))?;
-        let told = driver.get(name).map_err(|fault| Error::internal(fault.to_string()).context(&doing))?;
+        let told = driver.get(name).map_err(|fault| {
+            let checking = format!("error while checking if volume {name:?} exists in driver {plugin:?}");
+            Error::internal(format!("{checking}: {fault}")).context(&doing)
+        })?;
         let told = told.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
         lock(&self.plugin_paths).insert(name.to_owned(), told.mountpoint.clone());
         let stored = found.unwrap_or_else(|_| self.fresh(Some(plugin)));

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wharf_api::{Volume, VolumeCreateRequest};
 
 pub use copy_up::copy_up;
-pub use mounted::Sources;
+pub use mounted::{Lent, Sources};
 pub use name::random_name;
 pub use transfer::{CloneRequest, Cloned};
 
@@ -320,7 +320,8 @@ impl Volumes {
                 });
                 if let Err(error) = removed {
                     let error = error.context(format_args!("remove {name}"));
-                    if !force {
+                    // Where the plugin itself is gone, nothing but what is written here can be removed.
+                    if !force || error.kind() != crate::ErrorKind::NotFound {
                         return Err(error);
                     }
                     tracing::warn!("{error}");

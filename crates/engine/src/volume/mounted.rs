@@ -11,6 +11,7 @@ use std::fs::File;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::mount::{MountAttrFlags, UnmountFlags};
@@ -28,6 +29,29 @@ pub(super) type Running = BTreeMap<String, BTreeSet<String>>;
 /// Where each volume of a container is on the host.
 pub type Sources = BTreeMap<String, PathBuf>;
 
+/// Volumes that are mounted for something else than a container's run; given back when it is dropped, which sleeps.
+#[derive(Debug)]
+pub struct Lent {
+    volumes: Arc<Volumes>,
+    id: String,
+    points: Vec<Point>,
+    sources: Sources,
+}
+
+impl Lent {
+    /// Where a volume is.
+    pub fn source(&self, point: &Point) -> Option<PathBuf> {
+        self.sources.get(&point.name).filter(|_| point.kind == Kind::Volume).cloned()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let left = self.volumes.leave(&self.id, &self.points);
+        self.volumes.give_back(&left);
+    }
+}
+
 impl Volumes {
     /// Container `id` is about to run with `points`: what has to be mounted is, unless it is already. Answers where each
     /// volume is. Sleeps, as long as a file server or a plugin likes.
@@ -42,6 +66,25 @@ impl Volumes {
             }
         }
         Ok(sources)
+    }
+
+    /// Mounts the volumes at `points` for a moment, where any has to be.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub fn lend(self: &Arc<Self>, points: &[Point]) -> Result<Option<Lent>> {
+        let unusual = |name: &str| self.stored(name).is_ok_and(|stored| !stored.is_plain());
+        if !volumes(points).any(unusual) {
+            return Ok(None);
+        }
+        let mut lent = Lent {
+            volumes: self.clone(),
+            id: super::random_name(),
+            points: points.to_vec(),
+            sources: Sources::new(),
+        };
+        lent.sources = self.enter(&lent.id, points)?;
+        Ok(Some(lent))
     }
 
     pub(super) fn enter_one(&self, id: &str, name: &str) -> Result<PathBuf> {

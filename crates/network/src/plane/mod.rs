@@ -117,6 +117,14 @@ impl Plane {
         self.firewall.obstacles()
     }
 
+    /// Lets everybody in a container's namespace bind every port: for containers whose root does not own it.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn open_low_ports(&self, namespace: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        crate::sysctl::open_low_ports(namespace)
+    }
+
     /// Removes everything of this instance: its networks, its table, its rule in the tables of others. What
     /// runs loses its network.
     ///

@@ -37,17 +37,19 @@ pub(in crate::volume) enum Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As Docker's client for plugins words it.
+        let post = |method: &str| format!("Post \"http://plugin.moby.localhost/{method}\"");
         match self {
             Self::Lost { method, address: Address::Unix(path), error } => {
                 let why =
                     Errno::from_io_error(error).map_or_else(|| error.to_string(), wharf_sys::error::describe);
-                write!(out, "{method}: dial unix {}: {why}", path.display())
+                write!(out, "{}: dial unix {}: connect: {why}", post(method), path.display())
             }
             Self::Lost { method, address: Address::Tcp(host), error } => {
-                write!(out, "{method}: dial tcp {host}: {error}")
+                write!(out, "{}: dial tcp {host}: connect: {error}", post(method))
             }
             Self::Late { method, patience } => {
-                write!(out, "{method}: no answer within {} s: context deadline exceeded", patience.as_secs())
+                write!(out, "{}: context deadline exceeded after {} s", post(method), patience.as_secs())
             }
             Self::Refused { status: 200, words, .. } => write!(out, "{words}"),
             Self::Refused { method, words, .. } => write!(out, "{method}: {words}"),

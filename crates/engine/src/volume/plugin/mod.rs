@@ -58,7 +58,10 @@ impl Plugins {
                 .map_err(|fault| Error::internal(format!("legacy plugin: {fault}")).context(&looking))?;
             let can = abilities["Implements"].as_array().into_iter().flatten();
             if !can.into_iter().any(|one| one == "VolumeDriver") {
-                let why = "legacy plugin: Plugin does not implement the requested driver";
+                let why = format!(
+                    "legacy plugin: Plugin does not implement the requested driver: plugin={name:?}, requested \
+                     implementation=\"VolumeDriver\""
+                );
                 return Err(Error::internal(why).context(&looking));
             }
             super::lock(&self.active).insert(name.to_owned(), address.clone());
