@@ -84,6 +84,7 @@ impl Full {
         Arguments {
             other: None,
             image: None,
+            crowd: 0,
             to: None,
             engines: std::iter::once(own).chain(peers).collect(),
             rounds: self.rounds,

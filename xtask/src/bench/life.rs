@@ -30,9 +30,14 @@ pub(super) fn create(connection: &mut Connection, body: &str) -> Result<String> 
 
 /// The phases of one cycle of `true` without a network, in milliseconds: create, start, wait, remove.
 pub(super) fn phases(connection: &mut Connection) -> Result<[f64; 4]> {
+    phases_of(connection, TRUE)
+}
+
+/// The same of a container that ends by itself.
+pub(super) fn phases_of(connection: &mut Connection, body: &str) -> Result<[f64; 4]> {
     let mut times = [0.0; 4];
     let begun = Instant::now();
-    let container = create(connection, TRUE)?;
+    let container = create(connection, body)?;
     times[0] = milliseconds(begun.elapsed());
     let steps = [
         ("POST", format!("/containers/{container}/start")),

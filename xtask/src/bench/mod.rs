@@ -3,11 +3,13 @@
 //! `cargo xtask bench --engine wharf=/run/wharf/wharf.sock --engine docker=/var/run/docker.sock`. Each daemon must have
 //! `busybox:latest`; the image benches want `--big FILE` (a docker-archive).
 
+mod build;
 mod connection;
 pub(crate) mod full;
 mod images;
 mod life;
 mod logs;
+mod network;
 mod opening;
 mod registry;
 mod runtime;
@@ -33,7 +35,7 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement
     #[arg(short = 'n', long, default_value_t = 20)]
     rounds: u32,
-    /// Names of benches to run: cycle exec parallel list logs cpu idle log-weight runtime opening images pull push (default: the first five)
+    /// Names of benches to run: cycle exec parallel list logs cpu idle log-weight runtime opening images pull push crowd (default: the first five)
     #[arg(short, long, value_delimiter = ',')]
     benches: Vec<String>,
     /// A docker-archive for the image benches
@@ -42,6 +44,9 @@ pub(crate) struct Arguments {
     /// What the pull and push benches pull: NAME:TAG in a local registry
     #[arg(long)]
     image: Option<String>,
+    /// How many other images the crowd bench has the store keep
+    #[arg(long, default_value_t = 1000)]
+    crowd: u32,
     /// The host of an empty registry, for the push bench
     #[arg(long)]
     to: Option<String>,
@@ -71,8 +76,12 @@ pub(crate) struct Arguments {
 /// Benches of what is no daemon.
 #[derive(Debug, clap::Subcommand)]
 enum Other {
+    /// Builds: cold, cached, one file changed, and what a RUN step costs
+    Build(build::Arguments),
     /// Registries: clients that push and pull blobs
     Registry(registry::Arguments),
+    /// Networks: cycles, published ports, throughput, requests, lookups, beside a path made by hand
+    Network(network::Arguments),
 }
 
 /// A daemon under measurement.
@@ -83,6 +92,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// `NAME=SOCKET`.
+    fn parse(text: &str) -> Result<Self> {
+        let (name, socket) =
+            text.split_once('=').with_context(|| format!("--engine {text}: NAME=SOCKET is wanted"))?;
+        Ok(Self { name: name.into(), socket: socket.trim_start_matches("unix://").into() })
+    }
+
     fn connect(&self) -> Result<Connection> {
         Connection::open(&self.socket)
             .with_context(|| format!("connect to {} at {}", self.name, self.socket.display()))
@@ -112,28 +128,60 @@ pub(crate) struct Row {
     what: String,
     unit: &'static str,
     samples: Vec<Vec<f64>>,
+    wanted: Option<Wanted>,
+}
+
+/// What the first of the engines should reach.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// No more than this.
+    AtMost(f64),
+    /// The best of the others takes so many times as much.
+    Less(f64),
+    /// So many times what the best of the others has.
+    More(f64),
+}
+
+impl Wanted {
+    /// What is wanted, what it is, and whether that will do; by the medians, the first one's first.
+    fn judge(self, medians: &[f64]) -> String {
+        let Some((own, others)) = medians.split_first() else { return String::new() };
+        let (asked, reached, factor) = match self {
+            Self::AtMost(most) => (format!("at most {most}"), *own <= most, String::new()),
+            Self::Less(times) => {
+                let best = others.iter().copied().fold(f64::INFINITY, f64::min) / own;
+                (format!("{times}x less"), best >= times, format!(" ({best:.2}x)"))
+            }
+            Self::More(times) => {
+                let best = own / others.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                (format!("{times}x more"), best >= times, format!(" ({best:.2}x)"))
+            }
+        };
+        format!("  wanted {asked}: {}{factor}", if reached { "yes" } else { "MISSED" })
+    }
 }
 
 impl Row {
     fn new(what: impl Into<String>, unit: &'static str, engines: usize) -> Self {
-        Self { what: what.into(), unit, samples: vec![Vec::new(); engines] }
+        Self { what: what.into(), unit, samples: vec![Vec::new(); engines], wanted: None }
+    }
+
+    /// The same with a target.
+    fn wants(self, wanted: Wanted) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 }
 
 /// Runs the benches asked for and gives the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<String> {
-    if let Some(Other::Registry(arguments)) = &arguments.other {
-        return registry::run(arguments);
+    match &arguments.other {
+        Some(Other::Build(arguments)) => return build::run(arguments),
+        Some(Other::Registry(arguments)) => return registry::run(arguments),
+        Some(Other::Network(arguments)) => return network::run(arguments),
+        None => {}
     }
-    let engines: Vec<Engine> = arguments
-        .engines
-        .iter()
-        .map(|text| {
-            let (name, socket) =
-                text.split_once('=').with_context(|| format!("--engine {text}: NAME=SOCKET is wanted"))?;
-            Ok(Engine { name: name.into(), socket: socket.trim_start_matches("unix://").into() })
-        })
-        .collect::<Result<_>>()?;
+    let engines: Vec<Engine> =
+        arguments.engines.iter().map(|text| Engine::parse(text)).collect::<Result<_>>()?;
     let defaults = ["cycle", "exec", "parallel", "list", "logs"];
     let names: Vec<&str> = if arguments.benches.is_empty() {
         defaults.to_vec()
@@ -165,6 +213,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
                 arguments.big.as_deref().context("the image benches want --big FILE")?,
             )?,
             "pull" => transfers::pull(&engines, image(arguments)?, arguments.rounds)?,
+            "crowd" => transfers::crowd(&engines, image(arguments)?, arguments.crowd, arguments.rounds)?,
             "push" => {
                 let to = arguments.to.as_deref().context("the push bench wants --to HOST:PORT")?;
                 transfers::push(&engines, image(arguments)?, to)?
@@ -204,6 +253,10 @@ fn table_of(names: &[&str], rows: &[Row]) -> String {
             let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
             let ratio = if index > 0 { format!(" x{:.2}", middle / first) } else { String::new() };
             text += &format!("{:>26}", format!("{middle:.2} ({least:.2}){ratio}"));
+        }
+        if let Some(wanted) = row.wanted {
+            let medians: Vec<f64> = row.samples.iter().map(|samples| median(samples)).collect();
+            text += &wanted.judge(&medians);
         }
     }
     text

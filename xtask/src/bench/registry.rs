@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::{Row, table_of};
+use super::{Row, Wanted, table_of};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -116,9 +116,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     let registries = names.iter().map(|name| Registry::start(name, arguments)).collect::<Result<Vec<_>>>()?;
     let row = |what: &str, unit| Row::new(what, unit, names.len());
     let (mut push, mut pull, mut both) =
-        (row("push", "MB/s"), row("pull", "MB/s"), row("push and pull", "MB/s"));
-    let (mut cpu, mut peak, mut anonymous) =
-        (row("cpu per GB moved", "s"), row("memory, peak", "MB"), row("memory, anonymous", "MB"));
+        (row("push", "MB/s"), row("pull", "MB/s"), row("push and pull", "MB/s").wants(Wanted::More(2.0)));
+    let (mut cpu, mut peak, mut anonymous) = (
+        row("cpu per GB moved", "s"),
+        row("memory, peak", "MB").wants(Wanted::Less(4.0)),
+        row("memory, anonymous", "MB"),
+    );
     let mut seed = 0;
     for _ in 0..arguments.rounds {
         for (index, registry) in registries.iter().enumerate() {

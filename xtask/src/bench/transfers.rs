@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::weight::ticks;
-use super::{Engine, Row, milliseconds};
+use super::{Engine, Row, Wanted, milliseconds};
 
 /// Clock ticks a second in `/proc`, on every machine that this runs on.
 const TICKS: f64 = 100.0;
@@ -17,11 +17,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(super) fn pull(engines: &[Engine], reference: &str, rounds: u32) -> Result<Vec<Row>> {
     let row = |what: &str, unit| Row::new(what, unit, engines.len());
     let mut rows = [
-        row("pull into an empty store", "s"),
-        row("CPU of the pull", "s"),
-        row("peak memory of the daemon", "MB"),
-        row("pull of what is there", "ms"),
-        row("rmi of what was pulled", "ms"),
+        row("pull into an empty store", "s").wants(Wanted::Less(3.0)),
+        row("CPU of the pull", "s").wants(Wanted::Less(1.0)),
+        row("peak memory of the daemon", "MB").wants(Wanted::AtMost(64.0)),
+        row("pull of what is there", "ms").wants(Wanted::AtMost(10.0)),
+        row("rmi of what was pulled", "ms").wants(Wanted::AtMost(100.0)),
     ];
     let target = format!("/images/create?fromImage={}", tagged(reference)?);
     for _ in 0..rounds {
@@ -51,7 +51,7 @@ pub(super) fn pull(engines: &[Engine], reference: &str, rounds: u32) -> Result<V
 /// Pulls `reference` and pushes it to `to`, an empty registry's host: each engine to a repository of its own.
 pub(super) fn push(engines: &[Engine], reference: &str, to: &str) -> Result<Vec<Row>> {
     let mut rows = [
-        Row::new("push of what was pulled", "s", engines.len()),
+        Row::new("push of what was pulled", "s", engines.len()).wants(Wanted::Less(5.0)),
         Row::new("CPU of the push", "s", engines.len()),
     ];
     for (index, engine) in engines.iter().enumerate() {
@@ -68,6 +68,49 @@ pub(super) fn push(engines: &[Engine], reference: &str, to: &str) -> Result<Vec<
         connection.ask("DELETE", &format!("/images/{name}:latest"), "")?;
     }
     Ok(rows.into())
+}
+
+/// The first engine's pull, re-pull and removal alone in the store, and among `crowd` other images: the ratio of the two
+/// is what counts.
+pub(super) fn crowd(engines: &[Engine], reference: &str, crowd: u32, rounds: u32) -> Result<Vec<Row>> {
+    let engine = engines.first().context("no engine")?;
+    let engine = std::slice::from_ref(engine);
+    let alone = pull(engine, reference, rounds)?;
+    let mut connection = engine[0].connect()?;
+    for number in 0..crowd {
+        let path = format!("/images/create?fromSrc=-&repo=bench-crowd&tag={number}");
+        finished(&connection.ask("POST", &path, &small_tar(number))?.body)?;
+    }
+    let among = pull(engine, reference, rounds);
+    for number in 0..crowd {
+        connection.ask("DELETE", &format!("/images/bench-crowd:{number}"), "")?;
+    }
+    let rows = alone.into_iter().zip(among?).map(|(alone, among)| {
+        let what = format!("{} among {crowd}, times alone", among.what);
+        let once = super::median(&alone.samples[0]);
+        let mut row = Row::new(what, "x", engines.len()).wants(Wanted::AtMost(1.2));
+        row.samples[0] = among.samples[0].iter().map(|sample| sample / once).collect();
+        row
+    });
+    Ok(rows.collect())
+}
+
+/// An archive of one file that no other number has.
+fn small_tar(number: u32) -> String {
+    const BLOCK: usize = 512;
+    let content = number.to_string();
+    let mut head = format!(
+        "{:\0<100}{:07o}\0{:07o}\0{:07o}\0{:011o}\0{:011o}\0        0",
+        "number",
+        0o644,
+        0,
+        0,
+        content.len(),
+        0
+    );
+    let sum: u32 = head.bytes().map(u32::from).sum();
+    head.replace_range(148..156, &format!("{sum:06o}\0 "));
+    format!("{head:\0<BLOCK$}{content:\0<BLOCK$}{:\0<width$}", "", width = 2 * BLOCK)
 }
 
 /// `NAME:TAG` as the two parameters of a pull.
