@@ -1,0 +1,212 @@
+//! Flows: bytes with `iperf3`, requests and name lookups with this program itself in another namespace.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::super::Row;
+use super::path::Side;
+
+/// The ports of servers.
+const BYTES: u16 = 15201;
+const REQUESTS: u16 = 15202;
+/// Connections and lookups at a time.
+const AT_A_TIME: usize = 8;
+
+/// What this program does in a namespace.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Role {
+    /// Answers HTTP requests
+    #[command(hide = true)]
+    Serve { port: u16 },
+    /// Sends requests, and says how many were answered in a second
+    #[command(hide = true)]
+    Request { to: SocketAddr, seconds: u64 },
+    /// Asks for a name, and says how many answers came in a second
+    #[command(hide = true)]
+    Lookup { name: String, seconds: u64 },
+}
+
+/// Plays a role.
+pub(super) fn play(role: &Role) -> Result<String> {
+    match role {
+        Role::Serve { port } => serve(*port),
+        Role::Request { to, seconds } => rate(*seconds, |until| request(*to, until)),
+        Role::Lookup { name, seconds } => rate(*seconds, |until| lookup(name, until)),
+    }
+}
+
+fn serve(port: u16) -> Result<String> {
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || drop(answer(stream)));
+    }
+    Ok(String::new())
+}
+
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 1024];
+    while stream.read(&mut buffer)? > 0 {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+    }
+    Ok(())
+}
+
+/// Runs `work` on several threads until the time is over; how often a second it was done.
+fn rate(seconds: u64, work: impl Fn(Instant) -> Result<u64> + Sync) -> Result<String> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let total: u64 = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(|| work(until))).collect();
+        let counts = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
+        counts.sum::<Result<u64>>()
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "some millions")]
+    let rate = total as f64 / Duration::from_secs(seconds).as_secs_f64();
+    Ok(format!("{rate}"))
+}
+
+fn request(to: SocketAddr, until: Instant) -> Result<u64> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let (mut count, mut buffer) = (0, [0; 1024]);
+    while Instant::now() < until {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        if stream.read(&mut buffer)? == 0 {
+            bail!("the server went away");
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn lookup(name: &str, until: Instant) -> Result<u64> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("127.0.0.11:53")?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    // A question for an IPv4 address (RFC 1035, 4.1).
+    let mut question = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len())?);
+        question.extend_from_slice(label.as_bytes());
+    }
+    question.extend_from_slice(&[0, 0, 1, 0, 1]);
+    let (mut count, mut buffer) = (0_u64, [0; 512]);
+    while Instant::now() < until {
+        question[..2].copy_from_slice(&u16::try_from(count % 65_536)?.to_be_bytes());
+        socket.send(&question)?;
+        let length = socket.recv(&mut buffer)?;
+        if length < 12 || buffer[7] == 0 {
+            bail!("{name} has no address");
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// A child that is killed at the end.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn inside(space: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={space}")).stdin(Stdio::null());
+    command
+}
+
+fn own(space: &str, words: &[&str]) -> Result<Command> {
+    let mut command = inside(space);
+    command.arg(std::env::current_exe()?).args(["bench", "network"]).args(words);
+    Ok(command)
+}
+
+/// Servers in each side's server namespace.
+fn servers(sides: &[Side], kind: &str) -> Result<Vec<Server>> {
+    let start = |side: &Side| -> Result<Server> {
+        let mut command = if kind == "throughput" {
+            let mut command = inside(&side.server);
+            command.args(["iperf3", "-s", "-p", &BYTES.to_string()]);
+            command
+        } else {
+            own(&side.server, &["serve", &REQUESTS.to_string()])?
+        };
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Ok(Server(child.context("start a server")?))
+    };
+    let servers = sides.iter().map(start).collect::<Result<Vec<_>>>()?;
+    std::thread::sleep(Duration::from_millis(500));
+    Ok(servers)
+}
+
+/// The paths: where from, and to which address.
+fn paths(side: &Side) -> [(&'static str, &str, &str); 4] {
+    [
+        ("bridge", &side.client, &side.address),
+        ("hairpin", &side.client, &side.host_address),
+        ("host address", &side.host, &side.host_address),
+        ("127.0.0.1", &side.host, "127.0.0.1"),
+    ]
+}
+
+/// Bytes or requests over every path, in turns.
+pub(super) fn flows(kind: &str, sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
+    let unit = if kind == "throughput" { "Gbit/s" } else { "/s" };
+    let _servers = servers(sides, kind)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for at in 0..4 {
+        let (path, ..) = paths(&sides[0])[at];
+        let mut row = Row::new(format!("{kind}, {path}"), unit, sides.len());
+        for _ in 0..rounds {
+            for (index, side) in sides.iter().enumerate() {
+                let (_, from, to) = paths(side)[at];
+                let sample = match kind {
+                    "throughput" => throughput(from, to, seconds),
+                    _ => number(own(from, &["request", &format!("{to}:{REQUESTS}"), &seconds.to_string()])?),
+                };
+                row.samples[index].push(sample.with_context(|| format!("{path} of side {index}"))?);
+            }
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn throughput(from: &str, to: &str, seconds: u64) -> Result<f64> {
+    let mut command = inside(from);
+    command.args(["iperf3", "-J", "-c", to, "-p", &BYTES.to_string(), "-t", &seconds.to_string()]);
+    let output = command.output().context("run iperf3")?;
+    let document: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("read iperf3's answer")?;
+    let rate = document.pointer("/end/sum_received/bits_per_second").and_then(serde_json::Value::as_f64);
+    rate.map(|rate| rate / 1e9).with_context(|| format!("iperf3: {}", document["error"]))
+}
+
+fn number(mut command: Command) -> Result<f64> {
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+/// Lookups of a container's name, where somebody answers.
+pub(super) fn lookups(sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
+    let mut row = Row::new("name lookups", "/s", sides.len());
+    for _ in 0..rounds {
+        for (index, side) in sides.iter().enumerate() {
+            let Some(name) = &side.name else { continue };
+            let command = own(&side.client, &["lookup", name, &seconds.to_string()])?;
+            row.samples[index].push(number(command)?);
+        }
+    }
+    Ok(vec![row])
+}
