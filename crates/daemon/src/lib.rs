@@ -16,6 +16,12 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+/// Doors for fuzzers to what reads a client's bytes.
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::buildkit::fuzz_definition as definition;
+}
+
 use std::ffi::OsString;
 
 use crate::config::{Loaded, Only};

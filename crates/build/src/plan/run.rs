@@ -42,13 +42,17 @@ impl Planner<'_> {
             let mount = self.mount(state, spec, &mut inputs, lines)?;
             mounts.push(mount);
         }
+        let mut environment = environment(state);
+        if let Some(agent) = mounts.iter().find(|mount| matches!(mount.kind, MountType::Ssh(_))) {
+            environment.push(format!("SSH_AUTH_SOCK={}", agent.destination));
+        }
         let shown = self.shown(state, located, run);
         let name = format!("{}RUN {shown}", state.next());
         let recorded = format!("RUN {}{} # buildkit", given(&state.arguments), arguments.join(" "));
         let node = self.graph.add(Node {
             operation: Operation::Execute(Box::new(Execute {
                 arguments,
-                environment: environment(state),
+                environment,
                 proxies: proxies(self.options),
                 directory: if state.image.config.working_dir.is_empty() {
                     "/".to_owned()

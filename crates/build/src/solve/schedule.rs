@@ -101,6 +101,10 @@ impl<'a> Solver<'a> {
             Found::Canceled => return Err(self.failure(id, "canceled".to_owned())),
         };
         self.ahead(&node.inputs);
+        // A step begins when what it stands on is there, and does not fail with it.
+        for edge in &node.inputs {
+            self.tree(*edge)?;
+        }
         let chains = self.told(id, || match &node.operation {
             Operation::Files(actions) => self.files(id, actions).map(|chain| vec![chain]),
             Operation::Execute(execute) => self.execute(id, execute),

@@ -134,7 +134,8 @@ fn named(given: &Attributes, inputs: &Inputs) -> Result<BTreeMap<String, Context
         let Some(name) = name.strip_prefix("context:") else { continue };
         let mut source = context(address, inputs)?;
         if let ContextSource::Graph(graph) = &mut source
-            && let Some(metadata) = given.get(&format!("input-metadata:{name}"))
+            && let Some(input) = address.strip_prefix("input:")
+            && let Some(metadata) = given.get(&format!("input-metadata:{input}"))
         {
             graph.config = config(metadata)?.or(graph.config.take());
         }

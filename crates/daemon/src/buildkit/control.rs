@@ -48,8 +48,7 @@ impl wire::control_server::Control for Control {
     type StatusStream = Messages<StatusResponse>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
-        let solving = self.state.solves.find(&request.into_inner().r#ref).await?;
-        let progress = solving.progress.clone();
+        let progress = self.state.solves.progress(&request.into_inner().r#ref).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let mut seen = 0;

@@ -91,3 +91,11 @@ fn check(call: &Call) -> Result<()> {
         other => Err(Error::invalid(format!("protocol {other} not supported"))),
     }
 }
+
+/// Reads bytes as a definition and makes a graph of it, with an image for whatever it names.
+///
+/// # Errors
+/// In words for the user.
+pub fn fuzz_definition(bytes: &[u8]) -> std::result::Result<usize, String> {
+    llb::fuzz(bytes)
+}

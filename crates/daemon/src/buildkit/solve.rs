@@ -29,6 +29,8 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Solves {
     open: Mutex<HashMap<String, Arc<Solving>>>,
+    /// What happened in builds that ended just now. The builds themselves are gone, and what they held is free.
+    past: Mutex<HashMap<String, Arc<Progress>>>,
     changed: Notify,
     /// What builds made, by the names that clients know it by.
     results: Mutex<HashMap<String, Weak<Outcome>>>,
@@ -155,7 +157,7 @@ impl Solves {
         Ok(Wanted { state: state.clone(), solving, recorded: false })
     }
 
-    /// A build is over: its end is told, and soon it is forgotten.
+    /// A build is over: all it kept is let go, its end is told, and soon it is forgotten.
     fn end(state: &Arc<BuildKit>, solving: &Arc<Solving>) {
         solving.progress.end();
         lock(&solving.kept).clear();
@@ -163,22 +165,36 @@ impl Solves {
         results.retain(|_, outcome| outcome.strong_count() > 0);
         drop(results);
         let (state, name) = (state.clone(), solving.request.r#ref.clone());
+        lock(&state.solves.past).insert(name.clone(), solving.progress.clone());
+        lock(&state.solves.open).remove(&name);
+        state.solves.changed.notify_waiters();
         // Without a runtime the process ends, and forgets by itself.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             tokio::time::sleep(REMEMBERED).await;
-            lock(&state.solves.open).remove(&name);
+            lock(&state.solves.past).remove(&name);
         });
+    }
+
+    /// What happens in the build of a name, or happened just now; waits for one that is just being begun.
+    pub(super) async fn progress(&self, name: &str) -> Result<Arc<Progress>, Status> {
+        let open = || lock(&self.open).get(name).map(|solving| solving.progress.clone());
+        // It may come and go between two looks.
+        self.wait(name, || open().or_else(|| lock(&self.past).get(name).cloned())).await
     }
 
     /// The build of a name; waits for one that is just being begun.
     pub(super) async fn find(&self, name: &str) -> Result<Arc<Solving>, Status> {
+        self.wait(name, || lock(&self.open).get(name).cloned()).await
+    }
+
+    async fn wait<T>(&self, name: &str, look: impl Fn() -> Option<T>) -> Result<T, Status> {
         let looked = async {
             loop {
                 let mut changed = std::pin::pin!(self.changed.notified());
                 changed.as_mut().enable();
-                if let Some(found) = lock(&self.open).get(name) {
-                    return found.clone();
+                if let Some(found) = look() {
+                    return found;
                 }
                 changed.await;
             }

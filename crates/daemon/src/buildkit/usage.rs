@@ -110,7 +110,7 @@ impl Filter {
 }
 
 fn filters(texts: &[String]) -> Result<Vec<Filter>, Status> {
-    texts.iter().map(|text| Filter::parse(text)).collect()
+    texts.iter().filter(|text| !text.is_empty()).map(|text| Filter::parse(text)).collect()
 }
 
 fn wanted(filters: &[Filter], record: &UsageRecord) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use wharf_build::dockerfile::{Dockerfile, Lines, ParseError};
+use wharf_build::dockerfile::{Directives, Dockerfile, Lines, ParseError};
 use wharf_build::graph::{Edge, Graph};
 use wharf_build::plan::{BaseImage, ImageRequest, Plan, PlanError, PlanOptions, plan};
 use wharf_build::solve::{Event, Solver, Tree};
@@ -138,6 +138,7 @@ impl Build {
     fn planned(self: &Arc<Self>, request: &BuildRequest) -> Result<Vec<Planned>, BuildFailure> {
         let definition = self.definition(request)?;
         let file = (definition.name.clone(), definition.text.clone());
+        own_language(&file)?;
         let dockerfile = Dockerfile::parse(&definition.text).map_err(|error| misread(&error, &file))?;
         let platforms =
             if request.platforms.is_empty() { vec![Platform::host()] } else { request.platforms.clone() };
@@ -240,6 +241,21 @@ impl Build {
 
 fn place((file, text): &(String, Arc<str>), lines: Lines) -> Place {
     Place { file: file.clone(), text: text.clone(), lines }
+}
+
+/// Refuses what an image of its own is to read: no such image is run.
+fn own_language(file: &(String, Arc<str>)) -> Result<(), BuildFailure> {
+    let directives = Directives::read(&file.1).map_err(|error| misread(&error, file))?;
+    match directives.syntax {
+        Some((ref image, lines)) if !directives.is_built_in() => Err(BuildFailure {
+            place: Some(place(file, lines)),
+            ..BuildFailure::new(
+                ErrorKind::NotImplemented,
+                format!("the frontend {image} cannot be run: Dockerfiles are read by Wharf itself"),
+            )
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn misread(error: &ParseError, file: &(String, Arc<str>)) -> BuildFailure {

@@ -297,3 +297,14 @@ fn pick(inputs: &[Option<Edge>], at: i64) -> Result<Option<Edge>> {
     let found = usize::try_from(at).ok().and_then(|at| inputs.get(at));
     found.copied().ok_or_else(|| format!("invalid input index {at}"))
 }
+
+/// Reads bytes as a definition; returns how many nodes its graph has.
+pub(super) fn fuzz(bytes: &[u8]) -> Result<usize> {
+    let definition = pb::Definition::decode(bytes).map_err(|error| error.to_string())?;
+    let parsed = Parsed::read(&definition)?;
+    let found = |(reference, _): &(String, String)| Found { reference: reference.clone(), id: String::new() };
+    let images = parsed.images().into_iter().map(|image| (image.clone(), found(&image))).collect();
+    let results = parsed.references().into_iter().map(|name| (name, (Graph::default(), None))).collect();
+    let (graph, _) = parsed.graph(&images, &results, Allowed::default())?;
+    Ok(graph.nodes().count())
+}

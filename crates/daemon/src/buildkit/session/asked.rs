@@ -140,7 +140,10 @@ impl Client for Asked {
             _ => own.clone(),
         };
         let request = LocalRequest { name, ..*request };
-        let key = key(&session, &request);
+        // Whoever leads the build knows its directories over several sessions, whichever session has them this time.
+        let shared =
+            [&own.about.shared_key, &session.about.shared_key].into_iter().find(|key| !key.is_empty());
+        let key = key(shared, &request);
         let mut mirror = self.mirrors().take(key).map_err(|error| error.to_string())?;
         self.wait(&session, files::transfer(&session, &request, &mut mirror, progress))?;
         Ok(Files { path: mirror.path().to_owned(), held: Box::new(mirror) })
@@ -210,9 +213,8 @@ impl Client for Asked {
 }
 
 /// What a copy of a directory is known by: the client's own name for it, else it is made new each time.
-fn key(session: &Session, request: &LocalRequest<'_>) -> MirrorKey {
-    let shared = &session.about.shared_key;
-    let directory = (!shared.is_empty()).then(|| format!("{shared}\0{}", request.name));
+fn key(shared: Option<&String>, request: &LocalRequest<'_>) -> MirrorKey {
+    let directory = shared.map(|shared| format!("{shared}\0{}", request.name));
     let lists = [request.include, request.exclude, request.follow];
     let part = lists.iter().fold(request.name.to_owned(), |part, list| part + "\0\0" + &list.join("\0"));
     MirrorKey { directory, part }
