@@ -255,9 +255,9 @@ fn what_the_host_s_firewall_closes_stays_closed_and_is_said() {
     // On a terminal, `run` and `ps` say it.
     let line = |words: &str| {
         let command = format!("{} {words}", env!("CARGO_BIN_EXE_wharf"));
-        let output =
-            Command::new("script").args(["-qec", &command, "/dev/null"]).env("DOCKER_HOST", d.host());
-        String::from_utf8_lossy(&output.output().unwrap().stdout).into_owned()
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).env("DOCKER_HOST", d.host());
+        String::from_utf8_lossy(&script.output().unwrap().stdout).into_owned()
     };
     let told = |port: u16| format!("0.0.0.0:{port}->80/tcp: reached from this host and its containers only");
     let listed = line("ps");

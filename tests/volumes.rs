@@ -68,6 +68,8 @@ fn a_plugin_s_volumes_are_used_as_any_other() {
     let one = d.docker(&[&base[..], &["one", "busybox", "sleep", "1000"]].concat()).ok();
     let two = d.docker(&[&base[..], &["two", "busybox", "sleep", "1000"]].concat()).ok();
     assert_eq!(plugin.mounts("vol"), [one.clone(), two.clone()].into(), "one mount for each container");
+    let source = d.inspect("one")["Mounts"][0]["Source"].clone();
+    assert_eq!(source, folder.join("vol").to_string_lossy().as_ref());
     d.docker(&["exec", "one", "sh", "-c", "echo hello >/data/file"]).ok();
     assert_eq!(std::fs::read_to_string(folder.join("vol/file")).unwrap(), "hello\n");
     assert_eq!(d.docker(&["exec", "two", "cat", "/data/file"]).ok(), "hello");

@@ -77,13 +77,13 @@ pub(crate) static TABLE: &[Route] = routes! {
     POST "/containers/{id}/attach" Body io::attach;
     GET "/containers/{id}/attach/ws" Read io::attach_websocket;
     POST "/containers/{id}/wait" Read container::wait;
-    DELETE "/containers/{id*}" Change container::remove;
     HEAD "/containers/{id}/archive" Read files::stat_path;
     GET "/containers/{id}/archive" Read files::get_archive;
     PUT "/containers/{id}/archive" Body files::put_archive;
     GET "/containers/{id}/checkpoints" Read absent::checkpoints;
     POST "/containers/{id}/checkpoints" Read absent::checkpoints;
     DELETE "/containers/{id}/checkpoints/{checkpoint}" Read absent::checkpoints;
+    DELETE "/containers/{id*}" Change container::remove;
     POST "/commit" Change files::commit;
 
     POST "/containers/{id}/exec" Change exec::create;

@@ -36,6 +36,11 @@ impl Containers {
         };
         let log = self.config.log_path(&record.id, &record.host_config.log_config.r#type);
         let log = log.filter(|_| record.host_config.log_config.r#type == "json-file");
+        // Where a plugin has mounted a volume is known once it has.
+        let mount = |point: &Point| {
+            let source = self.volumes.source(&record.id, point).to_string_lossy().into_owned();
+            wharf_api::MountPoint { source, ..point.document() }
+        };
         let execs = container.execs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ContainerInspect {
             id: record.id.clone(),
@@ -61,7 +66,7 @@ impl Containers {
             size_rw: None,
             size_root_fs: None,
             image_manifest_descriptor: None,
-            mounts: record.mounts.iter().map(Point::document).collect(),
+            mounts: record.mounts.iter().map(mount).collect(),
             config: record.config.clone(),
             network_settings: self.network_settings(view),
         }

@@ -11,7 +11,7 @@ mod driver;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) use call::Fault;
 pub(super) use driver::{Driver, Told};
@@ -23,6 +23,8 @@ use discover::{Address, Places};
 const ACTIVATION: Duration = Duration::from_secs(15);
 /// How long a list waits for a plugin; its volumes are then shown as far as they are known here.
 const LISTING: Duration = Duration::from_secs(2);
+/// How long one that did not answer is left alone by those who cannot wait.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// The plugins of this machine.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(super) struct Plugins {
     places: OnceLock<Places>,
     /// Those that said they make volumes, and where that was.
     active: Mutex<BTreeMap<String, Address>>,
+    /// Those that did not answer lately, and when that was.
+    silent: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Plugins {
@@ -73,12 +77,30 @@ impl Plugins {
     pub(super) fn holder(&self, volume: &str) -> Option<String> {
         let active: Vec<(String, Address)> =
             super::lock(&self.active).iter().map(|(name, address)| (name.clone(), address.clone())).collect();
-        let has = |driver: &Driver| matches!(driver.get_within(volume, LISTING), Ok(Some(_)));
+        let has = |driver: &Driver| {
+            let answer = driver.get_within(volume, LISTING);
+            self.note(driver.name(), answer.as_ref().err());
+            matches!(answer, Ok(Some(_)))
+        };
         active
             .into_iter()
+            .filter(|(name, _)| !self.is_silent(name))
             .map(|(name, address)| Driver::new(&name, address))
             .find(has)
             .map(|driver| driver.name().to_owned())
+    }
+
+    fn is_silent(&self, name: &str) -> bool {
+        super::lock(&self.silent).get(name).is_some_and(|since| since.elapsed() < SILENCE)
+    }
+
+    /// Remembers whether a plugin answered in time.
+    fn note(&self, name: &str, fault: Option<&Fault>) {
+        let mut silent = super::lock(&self.silent);
+        match fault {
+            Some(Fault::Late { .. }) => silent.insert(name.to_owned(), Instant::now()),
+            _ => silent.remove(name),
+        };
     }
 
     /// The names of the plugins that said they make volumes.
@@ -91,8 +113,13 @@ impl Plugins {
         let names = self.places.get().map(Places::names).unwrap_or_default();
         std::thread::scope(|scope| {
             let ask = |name: &String| -> Result<Vec<Told>> {
+                if self.is_silent(name) {
+                    return Err(Error::unavailable("it did not answer lately"));
+                }
                 let driver = self.driver_within(name, LISTING)?;
-                driver.list(LISTING).map_err(|fault| Error::internal(fault.to_string()))
+                let listed = driver.list(LISTING);
+                self.note(name, listed.as_ref().err());
+                listed.map_err(|fault| Error::internal(fault.to_string()))
             };
             let asked: Vec<_> =
                 names.iter().map(|name| (name.clone(), scope.spawn(move || ask(name)))).collect();
