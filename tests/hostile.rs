@@ -190,7 +190,7 @@ fn a_bomb_ends_early() {
     let mut bomb = Vec::new();
     let mut writer = wharf_layer::compressor(wharf_layer::Compression::Zstd, &mut bomb).unwrap();
     std::io::Write::write_all(&mut writer, &tar("a bomb ")).unwrap();
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 5 << 30), &mut writer).unwrap();
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), (1 << 30) + (64 << 20)), &mut writer).unwrap();
     writer.finish().unwrap();
     scene.registry.put_image("bomb", "v1", &format!("{LAYER}+zstd"), &[&bomb], &[b"whatever"]);
     let before = kept(&d);
@@ -206,9 +206,9 @@ fn names_that_lead_out_of_a_layer() {
     let outside = d.path("outside");
     std::fs::create_dir(&outside).unwrap();
     let target = outside.to_str().unwrap();
-    let through = |link: &str| {
-        vec![Entry::Link("out", link), Entry::File("out/through", 0o644, b"written through a link")]
-    };
+    fn through(link: &str) -> [Entry<'_>; 2] {
+        [Entry::Link("out", link), Entry::File("out/through", 0o644, b"written through a link")]
+    }
     let up = format!("{}{}", "../".repeat(40), target.trim_start_matches('/'));
     for (tag, entries) in [("absolute", through(target)), ("relative", through(&up))] {
         let layer = image::layer(&entries).unwrap();

@@ -10,6 +10,7 @@ mod registry {
     pub(crate) mod lists;
     pub(crate) mod manifests;
     pub(crate) mod mirror;
+    pub(crate) mod reach;
     pub(crate) mod tags;
 }
 

@@ -30,8 +30,8 @@ fn an_index_is_asked() {
     let table = d.docker(&["search", "some tool"]).ok();
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]);
-    assert_eq!((lines[1][0], lines[2][0], lines[3][0]), ("some/tool", "tool", "other/tool"), "{table}");
-    assert_eq!(lines[2], ["tool", "The", "tool", "itself", "7", "[OK]"]);
+    assert_eq!((lines[1][0], lines[2][0], lines[3][0]), ("tool", "some/tool", "other/tool"), "{table}");
+    assert_eq!(lines[1], ["tool", "The", "tool", "itself", "7", "[OK]"]);
     assert_eq!(index.seen()[0].target, "/v1/search?q=some%20tool&n=25");
     let names = |flags: &[&str]| {
         let words = [&["search", "--format", "{{.Name}} {{.StarCount}}"], flags, &["tool"]].concat();

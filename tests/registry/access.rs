@@ -90,7 +90,7 @@ fn read_only_means_read_only() {
 }
 
 /// A certificate for 127.0.0.1 that signs itself; its file and its key's.
-fn certificate(folder: &std::path::Path, name: &str) -> (String, String) {
+pub(crate) fn certificate(folder: &std::path::Path, name: &str) -> (String, String) {
     let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
     let made = std::process::Command::new("openssl")
         .args([

@@ -43,8 +43,7 @@ impl Search {
         let limit = if self.limit > 0 { self.limit.to_string() } else { String::new() };
         let query =
             [("term", &*escape(&self.term)), ("limit", &limit), ("filters", &filters::query(&self.filter)?)];
-        let mut found: Vec<Value> = client.get(&filters::path("/images/search", &query)).await?;
-        found.sort_by_key(|item| std::cmp::Reverse(item["star_count"].as_i64()));
+        let found: Vec<Value> = client.get(&filters::path("/images/search", &query)).await?;
         let rows: Vec<format::Row> = found.iter().map(|item| self.row(item)).collect();
         format::rows(
             self.format.as_deref(),

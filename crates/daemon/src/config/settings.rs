@@ -1,7 +1,7 @@
 //! Flags and file together, as typed settings.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use wharf_api::ApiVersion;
@@ -279,7 +279,14 @@ fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
         )));
     }
     let attempts = number("max-download-attempts", default.attempts as usize)?;
+    // Beside the own configuration first, then where Docker has them.
+    let folder = values.text("config-file").and_then(|path| Path::new(path).parent());
+    let certificates = match folder {
+        Some(folder) => vec![folder.join("certs.d"), "/etc/docker/certs.d".into()],
+        None => default.certificates.clone(),
+    };
     Ok(RegistrySettings {
+        certificates,
         http_proxy: proxy("http-proxy"),
         https_proxy: proxy("https-proxy"),
         no_proxy: proxy("no-proxy"),

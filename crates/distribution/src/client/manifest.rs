@@ -35,7 +35,7 @@ impl Repository {
                 }
             }
             // A HEAD's refusal has no body that says why, and some registries know no HEAD.
-            Err(Error::Refused(refusal)) if refusal.status < 500 && refusal.status != 429 => {}
+            Err(Error::Refused(refusal)) if refusal.status < 500 => {}
             Err(error) => return Err(error),
         }
         Ok(self.manifest(target, None).await?.descriptor)

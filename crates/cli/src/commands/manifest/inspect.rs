@@ -4,7 +4,7 @@ use wharf_distribution::client::{self, Manifests};
 use wharf_oci::Reference;
 
 use super::list::{self, Lists};
-use super::{Described, Outcome, fetch, missing, named, pretty, repository};
+use super::{Described, Outcome, fetch, missing, named, repository};
 use crate::connect::Target;
 use crate::error::{CliError, print};
 
@@ -25,14 +25,14 @@ impl Inspect {
         let lists = Lists::of(target);
         let text = match self.names.as_slice() {
             [list, manifest] => match lists.manifest(&named(list)?, &named(manifest)?)? {
-                Some(kept) if self.verbose => pretty(&kept, b"\t"),
+                Some(kept) if self.verbose => kept.shown()?,
                 Some(kept) => indented(&kept.bytes()?),
                 None => self.ask(target, &named(manifest)?).await?,
             },
             names => {
                 let reference = named(names.first().map(String::as_str).unwrap_or_default())?;
                 match lists.get(&reference)? {
-                    Some(kept) if self.verbose => pretty(&kept, b"\t"),
+                    Some(kept) if self.verbose => Described::shown_all(&kept)?,
                     Some(kept) => {
                         let descriptors: Vec<_> = kept.iter().map(|manifest| &manifest.descriptor).collect();
                         list::document(&descriptors).0
@@ -62,7 +62,7 @@ impl Inspect {
             } else {
                 exact(document.descriptor.digest)
             };
-            return Ok(pretty(&Described::of(&repository, name, &document).await?, b"\t"));
+            return Described::of(&repository, name, &document).await?.shown();
         };
         let mut all = Vec::new();
         for entry in &index.manifests {
@@ -75,12 +75,12 @@ impl Inspect {
             };
             all.push(Described::of(&repository, name, &child).await?);
         }
-        Ok(pretty(&all, b"\t"))
+        Described::shown_all(&all)
     }
 }
 
 /// JSON as received, in its own order, indented by tabs.
-fn indented(bytes: &[u8]) -> String {
+pub(super) fn indented(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let (mut out, mut depth) = (String::new(), 0_usize);
     let (mut quoted, mut escaped) = (false, false);

@@ -72,6 +72,21 @@ impl Described {
         })
     }
 
+    /// What is shown of it: the manifest in its own order.
+    fn shown(&self) -> Result<String, CliError> {
+        let plain = Self { docker: None, oci: None, ..self.clone() };
+        let text = pretty(&plain, b"\t");
+        let name = if self.oci.is_some() { "OCIManifest" } else { "SchemaV2Manifest" };
+        let manifest = inspect::indented(&self.bytes()?).replace('\n', "\n\t");
+        Ok(format!("{},\n\t\"{name}\": {manifest}\n}}", text.trim_end_matches("\n}")))
+    }
+
+    /// What is shown of several.
+    fn shown_all(all: &[Self]) -> Result<String, CliError> {
+        let shown: Vec<String> = all.iter().map(Self::shown).collect::<Result<_, _>>()?;
+        Ok(format!("[\n\t{}\n]", shown.join(",\n").replace('\n', "\n\t")))
+    }
+
     /// The manifest's very bytes.
     fn bytes(&self) -> Result<Vec<u8>, CliError> {
         use base64::Engine as _;
