@@ -146,10 +146,11 @@ impl State {
         }
     }
 
-    /// The step that failed, if any.
+    /// The step that failed last, if any.
     pub(in super::super) fn failed(&self) -> Option<&Vertex> {
         self.vertices
             .iter()
+            .rev()
             .find(|vertex| !vertex.error.is_empty() && !vertex.error.contains("context canceled"))
     }
 }
