@@ -242,6 +242,24 @@ pub struct CopyFiles {
     pub exclude: Vec<String>,
 }
 
+impl FileAction {
+    /// The input that files are copied from.
+    pub(crate) fn copied_from(&self) -> Option<usize> {
+        match self {
+            Self::Copy(copy) => Some(copy.input),
+            _ => None,
+        }
+    }
+}
+
+impl Mount {
+    /// The input whose content the process may only read, so that nothing but its content counts.
+    pub(crate) fn looked_into(&self) -> Option<usize> {
+        let reads = self.output.is_none() && !matches!(self.kind, MountType::Cache { .. });
+        self.input.filter(|_| reads)
+    }
+}
+
 impl Graph {
     /// Adds a node; its inputs must be there already.
     pub fn add(&mut self, node: Node) -> NodeId {

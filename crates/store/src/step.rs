@@ -6,6 +6,7 @@
 //! what the step left, because its times have a bound, the step stays what it is. After an unclean boot, steps that were
 //! not synced are forgotten: a build makes them again.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,17 +126,17 @@ impl Store {
         })
     }
 
-    /// Whether a step became an image's layer too.
+    /// What each step takes on the disk, bytes, and whether an image has it too: then its end frees nothing.
     #[must_use]
-    pub fn step_is_shared(&self, id: &str) -> bool {
-        self.read().steps.get(id).is_some_and(|step| step.layer.is_some())
-    }
-
-    /// What a step takes on the disk, bytes; none for one that an image shares.
-    #[must_use]
-    pub fn step_size(&self, id: &str) -> u64 {
+    pub fn step_sizes(&self) -> HashMap<String, (u64, bool)> {
         let state = self.read();
-        state.steps.get(id).map_or(0, |step| step.size)
+        let layers = state.images.values().flat_map(|image| &image.layers);
+        let of_images: HashSet<DiffId> = layers.map(|layer| layer.diff_id).collect();
+        let size = |step: &StepRecord| match &step.layer {
+            Some(layer) => (layer.size, of_images.contains(&layer.diff_id)),
+            None => (step.size, false),
+        };
+        state.steps.iter().map(|(id, step)| (id.clone(), size(step))).collect()
     }
 
     /// When a step was kept, in milliseconds since 1970.

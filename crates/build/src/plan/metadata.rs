@@ -10,7 +10,7 @@ use super::stage::{Planner, StageState};
 use crate::dockerfile::{
     Argument, Command, Healthcheck, Instruction, Lines, Located, Pair, Rule, Warning, nearest,
 };
-use crate::graph::{Edge, FileAction, Node, Operation};
+use crate::graph::{Edge, FileAction, Node, Operation, Owner};
 use crate::words::{Expanded, Lexer};
 
 /// What the history says of who made a step.
@@ -201,7 +201,9 @@ impl Planner<'_> {
         state.image.config.working_dir.clone_from(&directory);
         let name = format!("{}WORKDIR {asked}", state.next());
         if directory != "/" {
-            let action = FileAction::MakeDirectory { path: directory.clone(), mode: 0o755, owner: None };
+            let user = state.image.config.user.clone();
+            let owner = Some(Owner { name: user }).filter(|owner| !owner.name.is_empty());
+            let action = FileAction::MakeDirectory { path: directory.clone(), mode: 0o755, owner };
             self.files(state, vec![action], Vec::new(), name, lines);
             state.record_layer(format!("WORKDIR {directory}"));
         } else {

@@ -228,7 +228,7 @@ fn command(run: &Run) -> (Command, Option<&Heredoc>) {
     };
     let alone = rest.is_empty() && line.split_whitespace().count() == 1 && line.starts_with("<<");
     if alone && first.content.starts_with("#!") {
-        return (Command::Exec(vec![format!("{SCRIPTS}/{}", first.name)]), Some(first));
+        return (Command::Shell(format!("{SCRIPTS}/{}", first.name)), Some(first));
     }
     if alone {
         return (Command::Shell(first.text()), None);

@@ -271,7 +271,7 @@ fn a_script_of_its_own_is_a_file() {
             _ => None,
         })
         .collect();
-    assert_eq!(commands[0], ["/dev/pipes/EOF"]);
+    assert_eq!(commands[0], ["/bin/sh", "-c", "/dev/pipes/EOF"]);
     assert_eq!(commands[1], ["/bin/sh", "-c", "<<X cat\nhi\nX"]);
     let is_script = |action: &FileAction| matches!(action, FileAction::MakeFile { path, mode: 0o755, .. } if path == "/EOF");
     let made = plan.graph.nodes().any(

@@ -75,6 +75,7 @@ impl Solver<'_> {
                 .transpose()
                 .map_err(|error: wharf_layer::ModeError| error.to_string())?,
             parents: files.parents,
+            whole: false,
             unpack: files.unpack,
             allow_empty: files.allow_empty,
             exclude: if ignore.is_empty() { None } else { Some(&exclude) },

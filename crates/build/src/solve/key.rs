@@ -8,7 +8,7 @@ use wharf_sys::root::Root;
 use super::checksum::{self, FileDigests, Selection};
 use super::schedule::Solver;
 use super::{Failure, Tree};
-use crate::graph::{CopyFiles, Edge, Execute, FileAction, MountType, Node, NodeId, Operation, Source};
+use crate::graph::{CopyFiles, Edge, Execute, FileAction, Node, NodeId, Operation, Source};
 use crate::ignore::Ignore;
 
 /// Raised when the meaning of a key changes: older records are then never found.
@@ -84,7 +84,7 @@ impl Solver<'_> {
             ));
             let Some(input) = mount.input else { continue };
             let edge = node.inputs[input];
-            if mount.output.is_some() || matches!(mount.kind, MountType::Cache { .. }) {
+            if mount.looked_into().is_none() {
                 self.input(edge, key)?;
             } else {
                 let path = if mount.selector.is_empty() { "/" } else { &mount.selector };

@@ -14,7 +14,8 @@ mod schedule;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use wharf_oci::Platform;
 use wharf_store::Chain;
@@ -171,9 +172,19 @@ pub struct Cancel {
     set: AtomicBool,
     waiting: Mutex<()>,
     told: Condvar,
+    above: Option<Arc<Cancel>>,
 }
 
+/// How often somebody who waits looks whether what is above was ended.
+const LOOK: Duration = Duration::from_millis(20);
+
 impl Cancel {
+    /// One that ends with `above`, and may end before it.
+    #[must_use]
+    pub fn below(above: &Arc<Self>) -> Self {
+        Self { above: Some(above.clone()), ..Self::default() }
+    }
+
     /// Ends the build.
     pub fn cancel(&self) {
         self.set.store(true, Ordering::SeqCst);
@@ -183,16 +194,22 @@ impl Cancel {
     /// Whether it was ended.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.set.load(Ordering::SeqCst)
+        self.set.load(Ordering::SeqCst) || self.above.as_ref().is_some_and(|above| above.is_set())
     }
 
     /// Waits at most so long, or until it is ended; whether it was.
     #[must_use]
-    pub fn wait(&self, at_most: std::time::Duration) -> bool {
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
         // Nothing is behind the lock: a panic elsewhere cannot have spoilt it.
-        let guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_set() {
-            drop(self.told.wait_timeout(guard, at_most));
+        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.is_set() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let part = if self.above.is_some() { left.min(LOOK) } else { left };
+            guard = self.told.wait_timeout(guard, part).unwrap_or_else(PoisonError::into_inner).0;
         }
         self.is_set()
     }

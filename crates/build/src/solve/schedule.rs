@@ -1,6 +1,7 @@
 //! Who runs when: a node's result is made once, by the first who needs it; the others wait for that.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use wharf_oci::Digest;
@@ -8,10 +9,12 @@ use wharf_store::{Chain, ChainLayer, Store};
 
 use super::cache::{Cache, Found, Hold};
 use super::{Cancel, Event, Failure, Host, LocalRequest, Tree, Watch};
-use crate::graph::{Edge, Graph, NodeId, Operation, Source};
+use crate::graph::{Edge, FileAction, Graph, Mount, NodeId, Operation, Source};
 
 /// The stack of a thread that waits for nodes below, bytes: graphs are deep, frames are small.
 const STACK: usize = 1 << 20;
+/// How many trees are begun at once, at most.
+const AT_ONCE: usize = 16;
 
 /// One build.
 pub struct Solver<'a> {
@@ -21,6 +24,8 @@ pub struct Solver<'a> {
     pub(super) hold: &'a Hold,
     pub(super) cancel: &'a Cancel,
     watch: Watch<'a>,
+    /// What failed first: the rest is ended by it.
+    first: OnceLock<Failure>,
     keys: Vec<OnceLock<Result<Digest, Failure>>>,
     results: Vec<OnceLock<Result<Vec<Tree>, Failure>>>,
 }
@@ -32,7 +37,7 @@ impl std::fmt::Debug for Solver<'_> {
 }
 
 impl<'a> Solver<'a> {
-    /// A build of `graph`. `hold` keeps all that it makes and finds; `watch` is told of everything.
+    /// A build of `graph`. `cancel` is set when something fails, so that nothing else goes on; `hold` keeps all that it makes and finds; `watch` is told of everything.
     pub fn new(
         graph: &'a Graph,
         store: &'a Arc<Store>,
@@ -44,7 +49,7 @@ impl<'a> Solver<'a> {
         let count = graph.nodes().count();
         let keys = std::iter::repeat_with(OnceLock::new).take(count).collect();
         let results = std::iter::repeat_with(OnceLock::new).take(count).collect();
-        Self { graph, store, host, hold, cancel, watch, keys, results }
+        Self { graph, store, host, hold, cancel, watch, first: OnceLock::new(), keys, results }
     }
 
     /// Makes one result, and tells of every node above it that the cache spared.
@@ -52,9 +57,49 @@ impl<'a> Solver<'a> {
     /// # Errors
     /// The first failure.
     pub fn solve(&self, edge: Edge) -> Result<Tree, Failure> {
-        let tree = self.tree(edge)?;
+        // Whatever the cache holds, keys are made of what these trees have in them: all are begun at once.
+        let looked_into = Mutex::new(self.looked_into(edge.node));
+        let next = || looked_into.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let made = thread::scope(|scope| {
+            let count = looked_into.lock().unwrap_or_else(PoisonError::into_inner).len();
+            for _ in 0..count.min(AT_ONCE) {
+                let work = || {
+                    while let Some(edge) = next().filter(|_| !self.cancel.is_set()) {
+                        // A failure is met again by who looks into the tree.
+                        drop(self.tree(edge));
+                    }
+                };
+                let builder = thread::Builder::new().name("build".to_owned()).stack_size(STACK);
+                // Without a thread more, the one that is there makes them one after another.
+                if builder.spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            self.tree(edge)
+        });
+        let tree = made.map_err(|failure| self.first.get().cloned().unwrap_or(failure))?;
         self.tell_spared(edge.node);
         Ok(tree)
+    }
+
+    /// The trees whose content counts for keys, those that others stand on first.
+    fn looked_into(&self, node: NodeId) -> VecDeque<Edge> {
+        let (mut left, mut seen) = (vec![node], vec![false; self.keys.len()]);
+        let mut found = BTreeSet::new();
+        while let Some(id) = left.pop() {
+            if std::mem::replace(&mut seen[id.0], true) {
+                continue;
+            }
+            let node = self.graph.node(id);
+            left.extend(node.inputs.iter().map(|edge| edge.node));
+            let inputs: Vec<usize> = match &node.operation {
+                Operation::Files(actions) => actions.iter().filter_map(FileAction::copied_from).collect(),
+                Operation::Execute(execute) => execute.mounts.iter().filter_map(Mount::looked_into).collect(),
+                _ => Vec::new(),
+            };
+            found.extend(inputs.into_iter().filter_map(|input| node.inputs.get(input).copied()));
+        }
+        found.into_iter().collect()
     }
 
     /// One result of a node.
@@ -140,6 +185,11 @@ impl<'a> Solver<'a> {
     fn told<T>(&self, id: NodeId, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         (self.watch)(Event::Started(id));
         let done = work();
+        if let Err(failure) = &done {
+            let failure = failure.clone();
+            let _known = self.first.get_or_init(|| failure);
+            self.cancel.cancel();
+        }
         (self.watch)(match &done {
             Ok(_) => Event::Finished(id),
             Err(failure) => Event::Failed(id, failure.message.clone()),

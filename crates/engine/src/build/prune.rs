@@ -89,7 +89,7 @@ impl Builds {
         options.filters.check(&KNOWN).map_err(|error| Error::invalid(error.to_string()))?;
         let builds = self.clone();
         let gone = self.containers.pools.run(Class::Files, move || builds.prune_now(&options)).await?;
-        let reclaimed: u64 = gone.iter().map(|usage| usage.size).sum();
+        let reclaimed: u64 = gone.iter().map(own).sum();
         let told = [("reclaimed".to_owned(), reclaimed.to_string())].into();
         self.containers.events.emit(Kind::Builder, "prune", "", told);
         Ok(BuildCachePruned {
@@ -116,7 +116,7 @@ impl Builds {
         let until = ["until", "unused-for"].into_iter().flat_map(|key| options.filters.get(key));
         let until = until.map(until_time).collect::<Result<Vec<i64>>>()?.into_iter().min();
         let (usage, now) = (self.usage_now(), Timestamp::now().as_second());
-        let mut total: u64 = usage.iter().map(|usage| usage.size).sum();
+        let mut total: u64 = usage.iter().map(own).sum();
         let keep = options.keep(total, self.free());
         let mut children: HashMap<&str, usize> = HashMap::new();
         for parent in usage.iter().flat_map(|usage| &usage.parents) {
@@ -133,7 +133,7 @@ impl Builds {
             for parent in &usage.parents {
                 children.entry(parent).and_modify(|count| *count -= 1);
             }
-            total = total.saturating_sub(usage.size);
+            total = total.saturating_sub(own(usage));
             chosen.insert(usage.id.clone());
         }
         if chosen.is_empty() {
@@ -173,6 +173,11 @@ impl Builds {
         let stat = rustix::fs::statvfs(&self.config.data_root);
         stat.map_or((0, u64::MAX), |stat| (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
     }
+}
+
+/// What its end frees, bytes.
+fn own(usage: &CacheUsage) -> u64 {
+    if usage.shared { 0 } else { usage.size }
 }
 
 fn mirrored(usage: MirrorUsage) -> CacheUsage {

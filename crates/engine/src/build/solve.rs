@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use wharf_build::dockerfile::{Directives, Dockerfile, Lines, ParseError};
 use wharf_build::graph::{Edge, Graph};
 use wharf_build::plan::{BaseImage, ImageRequest, Plan, PlanError, PlanOptions, plan};
-use wharf_build::solve::{Event, Solver, Tree};
+use wharf_build::solve::{Cancel, Event, Solver, Tree};
 use wharf_oci::Platform;
 use wharf_sys::root::Root;
 
@@ -228,7 +228,8 @@ impl Build {
         let steps = Steps::announce(self, graph, result);
         let host = Hosted { build: self, options, steps: &steps };
         let watch = |event: Event| steps.hear(&event);
-        let solver = Solver::new(graph, &self.builds.store, &host, &self.hold, &self.cancel, &watch);
+        let cancel = Cancel::below(&self.cancel);
+        let solver = Solver::new(graph, &self.builds.store, &host, &self.hold, &cancel, &watch);
         let made = solver.solve(result);
         made.map_err(|failure| BuildFailure {
             vertex: Some(steps.of(failure.node).digest()),

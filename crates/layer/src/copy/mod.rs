@@ -34,6 +34,9 @@ pub struct CopyOptions<'a> {
     pub mode: Option<Mode>,
     /// Makes the directories above the source in the destination too.
     pub parents: bool,
+    /// A directory that is copied to a place where nothing is yet brings its own owner, mode and times, not only what is
+    /// in it.
+    pub whole: bool,
     /// Unpacks archives, compressed or not, instead of copying them.
     pub unpack: bool,
     /// Whether a pattern may match nothing.

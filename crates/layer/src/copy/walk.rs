@@ -40,7 +40,11 @@ impl<'a> Walk<'a> {
         let source = self.source.dir(from)?;
         let target = self.target.dir(to)?;
         self.entries(&source, from, &target, to, 0)?;
-        if is_new && let Some((parent, name)) = self.target.parent(to)? {
+        let like_source = self.options.parents || self.options.whole;
+        if is_new
+            && like_source
+            && let Some((parent, name)) = self.target.parent(to)?
+        {
             self.attributes(self.named(from)?.as_ref(), &stat, &parent, &name)?;
         }
         Ok(())

@@ -117,7 +117,8 @@ impl MountedCache<'_> {
         let target = Root::open(&self.cache.mounts).map_err(|error| error.to_string())?;
         std::fs::remove_dir(&self.path).map_err(at)?;
         let from = if selector.is_empty() { "/" } else { selector };
-        copy(source, from, &target, &self.key, &CopyOptions::default()).map_err(|error| error.to_string())
+        let options = CopyOptions { whole: true, ..CopyOptions::default() };
+        copy(source, from, &target, &self.key, &options).map_err(|error| error.to_string())
     }
 }
 

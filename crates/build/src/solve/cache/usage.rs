@@ -31,7 +31,7 @@ pub struct CacheUsage {
     pub parents: Vec<String>,
     /// How its step was called.
     pub description: String,
-    /// Bytes that it alone takes.
+    /// Bytes that it takes; of one that is shared they are the image's too.
     pub size: u64,
     /// When it was made.
     pub created: Timestamp,
@@ -41,7 +41,7 @@ pub struct CacheUsage {
     pub uses: u64,
     /// A build under way needs it.
     pub in_use: bool,
-    /// An image has it too: its bytes are counted there.
+    /// An image has it too: letting go of it frees nothing.
     pub shared: bool,
 }
 
@@ -51,9 +51,9 @@ impl Cache {
     pub fn usage(&self) -> Vec<CacheUsage> {
         let (mut usage, directories) = {
             let state = self.lock();
-            let makers = makers(&state);
+            let (makers, sizes) = (makers(&state), self.store.step_sizes());
             let records =
-                state.records.iter().map(|(key, record)| self.describe(&state, &makers, key, record));
+                state.records.iter().map(|(key, record)| describe(&state, &makers, &sizes, key, record));
             (records.collect::<Vec<_>>(), directories(&state))
         };
         // Walked without the lock: directories may be large.
@@ -63,29 +63,6 @@ impl Cache {
         }));
         usage.sort_by(|left, right| (left.used, &left.id).cmp(&(right.used, &right.id)));
         usage
-    }
-
-    fn describe(
-        &self,
-        state: &State,
-        makers: &HashMap<&str, Digest>,
-        key: &Digest,
-        record: &Record,
-    ) -> CacheUsage {
-        let own: Vec<&str> = record.chains.iter().filter_map(|chain| chain.last()).filter_map(step).collect();
-        let held = |id: &str| state.held.values().any(|held| held.contains(id));
-        CacheUsage {
-            id: key.hex(),
-            kind: CacheKind::Regular,
-            parents: parents(makers, key, record),
-            description: record.description.clone(),
-            size: own.iter().map(|id| self.store.step_size(id)).sum(),
-            created: timestamp(record.created),
-            used: timestamp(record.used),
-            uses: record.uses,
-            in_use: own.iter().any(|id| held(id)),
-            shared: !own.is_empty() && own.iter().all(|id| self.store.step_is_shared(id)),
-        }
     }
 
     /// Removes the records that `remove` picks, but none that is in use; returns what they took.
@@ -135,6 +112,30 @@ impl Cache {
             drop(std::fs::remove_dir_all(&gone));
         }
         Ok(true)
+    }
+}
+
+fn describe(
+    state: &State,
+    makers: &HashMap<&str, Digest>,
+    sizes: &HashMap<String, (u64, bool)>,
+    key: &Digest,
+    record: &Record,
+) -> CacheUsage {
+    let own: Vec<&str> = record.chains.iter().filter_map(|chain| chain.last()).filter_map(step).collect();
+    let held = |id: &str| state.held.values().any(|held| held.contains(id));
+    let size = |id: &&str| sizes.get(*id).copied().unwrap_or_default();
+    CacheUsage {
+        id: key.hex(),
+        kind: CacheKind::Regular,
+        parents: parents(makers, key, record),
+        description: record.description.clone(),
+        size: own.iter().map(|id| size(id).0).sum(),
+        created: timestamp(record.created),
+        used: timestamp(record.used),
+        uses: record.uses,
+        in_use: own.iter().any(|id| held(id)),
+        shared: !own.is_empty() && own.iter().all(|id| size(id).1),
     }
 }
 

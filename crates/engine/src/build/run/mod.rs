@@ -2,6 +2,7 @@
 //!
 //! It has no record: whatever of it a crash leaves is no container's, and swept with what else is half made.
 
+mod emulator;
 mod mounts;
 mod record;
 mod stubs;
@@ -23,6 +24,9 @@ use crate::names::new_id;
 
 /// How much of a process's output is read at once, bytes.
 const READ: usize = 32 * 1024;
+/// How much of a process's output is told, bytes; BuildKit's own limit, and its words for it.
+const LONGEST: usize = 2 << 20;
+const CLIPPED: &str = "[output clipped, log limit 2MiB reached]\n";
 /// The exit code of a process that was killed.
 const KILLED: i32 = 137;
 
@@ -33,6 +37,7 @@ pub(super) fn execute(
     cancel: &Cancel,
     step: &Step,
 ) -> Result<i32, String> {
+    emulator::check(process.platform)?;
     let builds = &host.build.builds;
     let id = new_id();
     let mut mounts = mounts::Mounts::new(host.build, builds.places().join(&id));
@@ -123,9 +128,11 @@ async fn ended(handle: &Handle, events: &mut Events, cancel: &Cancel) -> Result<
     }
 }
 
-/// Passes on what comes in frames of eight bytes' head: the stream, and how much follows.
+/// Passes on what comes in frames of eight bytes' head: the stream, and how much follows. Of one that never ends only the
+/// beginning: whoever watches may read more slowly than it is written.
 async fn listen(mut stream: tokio::net::UnixStream, step: Step) {
     let mut head = [0; 8];
+    let mut told = 0;
     while stream.read_exact(&mut head).await.is_ok() {
         let mut left = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
         while left > 0 {
@@ -134,7 +141,13 @@ async fn listen(mut stream: tokio::net::UnixStream, step: Step) {
                 Ok(count) if count > 0 => {
                     data.truncate(count);
                     left -= count;
-                    step.log(head[0], data.into());
+                    if told < LONGEST && told + count >= LONGEST {
+                        step.log(head[0], CLIPPED.into());
+                    }
+                    told += count;
+                    if told < LONGEST {
+                        step.log(head[0], data.into());
+                    }
                 }
                 _ => return,
             }

@@ -10,6 +10,7 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use wharf_build::graph::Access;
 use wharf_build::solve::{MountSource, ReadyMount};
 use wharf_sys::mount::{DetachedMount, Recipe};
+use wharf_sys::namespace::IdMap;
 use wharf_sys::root::Root;
 
 use crate::build::{Build, SshSocket};
@@ -57,9 +58,13 @@ impl<'a> Mounts<'a> {
                 point.options = size.map_or("exec".to_owned(), |size| format!("exec,size={size}"));
                 Some(point)
             }
+            MountSource::Directory(path) if self.ids().is_some() => {
+                let path = self.mount(number, Recipe::Bind { source: path.clone() })?;
+                Some(bind(below(&path, &mount.selector)?, !mount.read_only))
+            }
             MountSource::Directory(path) => Some(bind(below(path, &mount.selector)?, !mount.read_only)),
             MountSource::Layers(recipe) => {
-                let path = self.mount(number, recipe)?;
+                let path = self.mount(number, recipe.clone())?;
                 Some(bind(below(&path, &mount.selector)?, !mount.read_only))
             }
             MountSource::Secret(access) => self.secret(number, access)?.map(|path| bind(path, false)),
@@ -74,8 +79,17 @@ impl<'a> Mounts<'a> {
         Ok(path)
     }
 
-    fn mount(&mut self, number: usize, recipe: &Recipe) -> Result<PathBuf, String> {
+    /// The ids that users of processes stand for, where they are not the host's.
+    fn ids(&self) -> Option<&'a IdMap> {
+        self.build.builds.config.remap.as_ref()
+    }
+
+    fn mount(&mut self, number: usize, recipe: Recipe) -> Result<PathBuf, String> {
         let path = self.directory(&number.to_string())?;
+        let recipe = match self.ids() {
+            Some(ids) => Recipe::Mapped { ids: ids.clone(), recipe: Box::new(recipe) },
+            None => recipe,
+        };
         let mount = recipe.mount().map_err(|error| format!("mount layers: {error}"))?;
         self.attach(&mount, &path)?;
         Ok(path)
@@ -111,10 +125,12 @@ impl<'a> Mounts<'a> {
             }
         };
         let path = directory.join(number.to_string());
+        let (user, group) = self.ids().map_or((0, 0), IdMap::root);
+        let (user, group) = (user.saturating_add(access.uid), group.saturating_add(access.gid));
         let written = (|| {
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&value)?;
-            std::os::unix::fs::fchown(&file, Some(access.uid), Some(access.gid))?;
+            std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
             file.set_permissions(fs::Permissions::from_mode(access.mode))
         })();
         written.map_err(|error: std::io::Error| format!("write secret {}: {error}", access.id))?;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, Timespec};
+use wharf_layer::is_overlay_xattr;
 use wharf_sys::mount::{DetachedMount, Recipe};
 use wharf_sys::root::{Dir, Root, RootError};
 
@@ -119,7 +120,7 @@ fn restore(root: &Root, path: &Path, before: &Stat) -> Result<(), RootError> {
     let Some((parent, name)) = root.parent(path)? else {
         return Ok(());
     };
-    if own.is_empty() && same && !is_opaque(&parent, &name)? {
+    if own.is_empty() && same && !is_marked(&parent, &name)? {
         return parent.rmdir(&name);
     }
     let time = |seconds, nanoseconds: u64| Timespec {
@@ -136,7 +137,9 @@ fn restore(root: &Root, path: &Path, before: &Stat) -> Result<(), RootError> {
     Ok(())
 }
 
-fn is_opaque(parent: &Dir, name: &std::ffi::OsStr) -> Result<bool, RootError> {
+/// Whether a directory has attributes: it hides what is below, or the process may have given them.
+fn is_marked(parent: &Dir, name: &std::ffi::OsStr) -> Result<bool, RootError> {
     let names = parent.list_xattrs(name)?;
-    Ok(names.iter().any(|name| name.as_bytes().ends_with(b"overlay.opaque")))
+    let marks = |name: &[u8]| name.ends_with(b"overlay.opaque") || !is_overlay_xattr(name);
+    Ok(names.iter().any(|name| marks(name.as_bytes())))
 }
