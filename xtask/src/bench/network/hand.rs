@@ -36,29 +36,29 @@ impl Hand {
             shell(&format!("ip netns add {space}; ip -n {space} link set lo up"))?;
         }
         shell(&format!(
-            "ip -n {host} link add out type bridge; ip -n {host} addr add {HOST}/24 dev out
-             ip -n {host} link set out up; ip -n {host} link add br type bridge
-             ip -n {host} addr add 10.250.0.1/24 dev br; ip -n {host} link set br up"
+            "ip -n {host} link add name out0 type bridge; ip -n {host} addr add {HOST}/24 dev out0
+             ip -n {host} link set out0 up; ip -n {host} link add name br0 type bridge
+             ip -n {host} addr add 10.250.0.1/24 dev br0; ip -n {host} link set br0 up"
         ))?;
         for (space, last) in [(server, 2), (client, 3)] {
             shell(&format!(
                 "ip -n {host} link add v{last} type veth peer name eth0 netns {space}
-                 ip -n {host} link set v{last} master br up
+                 ip -n {host} link set v{last} master br0 up
                  ip -n {space} addr add 10.250.0.{last}/24 dev eth0; ip -n {space} link set eth0 up
                  ip -n {space} route add default via 10.250.0.1"
             ))?;
         }
-        let publish = format!("fib daddr type local tcp dport {{ {} }} dnat ip to {SERVER}", Side::PORTS);
+        let publish = format!("fib daddr type local tcp dport {{ {} }} dnat to {SERVER}", Side::PORTS);
         shell(&format!(
             "ip netns exec {host} sh -ec 'echo 1 >/proc/sys/net/ipv4/ip_forward
-             echo 1 >/proc/sys/net/ipv4/conf/br/route_localnet
+             echo 1 >/proc/sys/net/ipv4/conf/br0/route_localnet
              nft \"table ip hand {{
                chain pre {{ type nat hook prerouting priority -100; {publish}; }}
                chain out {{ type nat hook output priority -100; {publish}; }}
                chain post {{ type nat hook postrouting priority 100;
-                 ip saddr 127.0.0.0/8 oif br masquerade
-                 ip saddr 10.250.0.0/24 oif br ct status dnat masquerade
-                 ip saddr 10.250.0.0/24 oif != br masquerade; }} }}\"'"
+                 ip saddr 127.0.0.0/8 oif br0 masquerade
+                 ip saddr 10.250.0.0/24 oif br0 ct status dnat masquerade
+                 ip saddr 10.250.0.0/24 oif != br0 masquerade; }}; }}\"'"
         ))?;
         Ok(hand)
     }
