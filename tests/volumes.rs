@@ -48,6 +48,15 @@ impl Drop for Loop {
     }
 }
 
+/// A place where something is mounted until it is dropped.
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["--lazy", &self.0]).status();
+    }
+}
+
 #[test]
 fn a_plugin_s_volumes_are_used_as_any_other() {
     let mut d = daemon!();
@@ -441,6 +450,7 @@ fn copies_share_their_contents_where_the_file_system_can() {
     d.stop();
     let place = d.path("data/volumes").to_string_lossy().into_owned();
     tool("mount", &[&disk.device, &place]);
+    let mounted = Mounted(place);
     d.launch();
     shell(&d, &["-v", "vol:/v"], "head -c 90000000 /dev/urandom >/v/big").ok();
     let reply = d.post("/volumes/vol/clone", &json!({ "Name": "one" }));
@@ -451,7 +461,7 @@ fn copies_share_their_contents_where_the_file_system_can() {
     let sum = |name: &str| shell(&d, &["-v", &format!("{name}:/v")], "md5sum </v/big").ok();
     assert_eq!(sum("vol"), sum("three"));
     d.stop();
-    tool("umount", &[&place]);
+    drop(mounted);
 }
 
 fn owner(path: PathBuf) -> (u32, u32) {
