@@ -234,10 +234,13 @@ fn strangers(
                 .range::<Path, _>((std::ops::Bound::Excluded(inner.as_path()), std::ops::Bound::Unbounded));
             after.next().is_some_and(|(next, _)| next.starts_with(&inner))
         };
-        if !expected.contains_key(&inner) && !(entry.kind == FileType::Directory && implied()) {
+        let is_dir = entry.kind == FileType::Directory;
+        if expected.contains_key(&inner) || is_dir && implied() {
+            if is_dir {
+                strangers(&dir.dir(&entry.name)?, &inner, expected, damaged)?;
+            }
+        } else {
             damaged.insert(inner);
-        } else if entry.kind == FileType::Directory {
-            strangers(&dir.dir(&entry.name)?, &inner, expected, damaged)?;
         }
     }
     Ok(())
@@ -247,6 +250,8 @@ fn strangers(
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tar::EntryType;
+
     use super::*;
 
     fn layer() -> Vec<u8> {
@@ -255,7 +260,9 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
             header.set_mode(mode);
-            (header.set_uid(0), header.set_gid(0), header.set_mtime(1_700_000_000));
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1_700_000_000);
             header.set_size(bytes.len() as u64);
             if link.is_empty() {
                 tar.append_data(&mut header, path, bytes).unwrap();
@@ -263,7 +270,6 @@ mod tests {
                 tar.append_link(&mut header, path, link).unwrap();
             }
         };
-        use tar::EntryType;
         add("dir/", EntryType::Directory, 0o755, b"", "");
         add("dir/file", EntryType::Regular, 0o644, b"content", "");
         add("dir/link", EntryType::Link, 0o644, b"", "dir/file");
