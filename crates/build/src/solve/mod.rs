@@ -172,7 +172,7 @@ pub struct Cancel {
     set: AtomicBool,
     waiting: Mutex<()>,
     told: Condvar,
-    above: Option<Arc<Cancel>>,
+    above: Option<Arc<Self>>,
 }
 
 /// How often somebody who waits looks whether what is above was ended.
