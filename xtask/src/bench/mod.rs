@@ -249,6 +249,10 @@ fn table_of(names: &[&str], rows: &[Row]) -> String {
         text += &format!("\n{:34}", format!("{} [{}]", row.what, row.unit));
         let first = row.samples.first().map_or(f64::NAN, |samples| median(samples));
         for (index, samples) in row.samples.iter().enumerate() {
+            if samples.is_empty() {
+                text += &format!("{:>26}", "-");
+                continue;
+            }
             let middle = median(samples);
             let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
             let ratio = if index > 0 { format!(" x{:.2}", middle / first) } else { String::new() };

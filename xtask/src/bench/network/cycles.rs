@@ -69,18 +69,27 @@ pub(super) fn publish(engines: &[Engine], rounds: u32, many: u16) -> Result<Vec<
         let mut connection = engine.connect()?;
         for (row, count) in rows.iter_mut().zip([1, many]) {
             let holder = create(&mut connection, &holding(count))?;
-            connection.ask("POST", &format!("/containers/{holder}/start"), "")?;
-            for _ in 0..rounds {
-                let one = create(&mut connection, BRIDGE)?;
-                let begun = Instant::now();
-                connection.ask("POST", &format!("/containers/{one}/start"), "")?;
-                row.samples[index].push(milliseconds(begun.elapsed()));
-                connection.ask("DELETE", &format!("/containers/{one}?force=1"), "")?;
-            }
+            let measured = one_more(&mut connection, &holder, rounds);
             connection.ask("DELETE", &format!("/containers/{holder}?force=1"), "")?;
+            row.samples[index] = measured?;
         }
     }
     Ok(rows)
+}
+
+/// How long starts with a port take while `holder` holds its own.
+fn one_more(connection: &mut Connection, holder: &str, rounds: u32) -> Result<Vec<f64>> {
+    connection.ask("POST", &format!("/containers/{holder}/start"), "")?;
+    let mut samples = Vec::new();
+    for _ in 0..rounds {
+        let one = create(connection, BRIDGE)?;
+        let begun = Instant::now();
+        let started = connection.ask("POST", &format!("/containers/{one}/start"), "");
+        samples.push(milliseconds(begun.elapsed()));
+        connection.ask("DELETE", &format!("/containers/{one}?force=1"), "")?;
+        started?;
+    }
+    Ok(samples)
 }
 
 /// A container that publishes so many ports.

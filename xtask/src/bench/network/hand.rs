@@ -71,7 +71,7 @@ impl Hand {
             client: space(&self.client),
             address: SERVER.to_owned(),
             host_address: HOST.to_owned(),
-            name: None,
+            name: "",
         }
     }
 }

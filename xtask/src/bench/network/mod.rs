@@ -12,7 +12,7 @@ mod traffic;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Engine, Row, table_of};
+use super::{Engine, table_of};
 
 /// What to measure, and how long.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,11 @@ pub(crate) struct Arguments {
     benches: Vec<String>,
 }
 
-/// Runs the benches asked for and gives the tables.
+/// All benches.
+const ALL: [&str; 6] = ["cycle", "parallel", "publish", "throughput", "requests", "lookups"];
+
+/// Runs the benches asked for. Each table is printed when it is there, so that a bench that fails takes no other
+/// one's with it.
 pub(super) fn run(arguments: &Arguments) -> Result<String> {
     if let Some(role) = &arguments.role {
         return traffic::play(role);
@@ -46,50 +50,56 @@ pub(super) fn run(arguments: &Arguments) -> Result<String> {
     if engines.is_empty() {
         bail!("--engine NAME=SOCKET is wanted");
     }
-    let all = ["cycle", "parallel", "publish", "throughput", "requests", "lookups"];
     let wanted: Vec<&str> = match arguments.benches.as_slice() {
-        [] => all.to_vec(),
+        [] => ALL.to_vec(),
         some => some.iter().map(String::as_str).collect(),
     };
-    let (mut life, mut flows) = (Vec::new(), Vec::new());
-    for name in &wanted {
-        match *name {
-            "cycle" => life.extend(cycles::cycle(&engines, arguments.rounds)?),
-            "parallel" => life.extend(cycles::parallel(&engines)?),
-            "publish" => life.extend(cycles::publish(&engines, arguments.rounds, arguments.ports)?),
-            "throughput" | "requests" | "lookups" => flows.push(*name),
-            other => bail!("there is no bench named {other}"),
+    if let Some(other) = wanted.iter().find(|name| !ALL.contains(name)) {
+        bail!("there is no bench named {other}");
+    }
+    let mut failed = Vec::new();
+    for name in wanted {
+        match bench(name, &engines, arguments) {
+            Ok(table) => println!("{table}\n"),
+            Err(error) => {
+                eprintln!("{name}: {error:#}\n");
+                failed.push(name);
+            }
         }
     }
-    let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
-    let mut text = if life.is_empty() { String::new() } else { table_of(&names, &life) + "\n" };
-    if !flows.is_empty() {
-        let rows = traffic_rows(&engines, &flows, arguments)?;
-        let names: Vec<&str> = std::iter::once("by hand").chain(names).collect();
-        text += &table_of(&names, &rows);
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
     }
-    Ok(text)
+    Ok(String::new())
 }
 
-/// Flows over every path of every engine, and of the one made by hand, in turns.
-fn traffic_rows(engines: &[Engine], wanted: &[&str], arguments: &Arguments) -> Result<Vec<Row>> {
-    let hand = hand::Hand::new()?;
-    let mut sides = vec![hand.side()];
-    let mut made = Vec::new();
-    for engine in engines {
-        let pair = path::Pair::new(engine)?;
-        sides.push(pair.side());
-        made.push(pair);
-    }
-    let mut rows = Vec::new();
-    for name in wanted {
-        rows.extend(match *name {
-            "lookups" => traffic::lookups(&sides, arguments.seconds, arguments.rounds.min(3))?,
-            kind => traffic::flows(kind, &sides, arguments.seconds, arguments.rounds.min(3))?,
-        });
-    }
-    made.into_iter().try_for_each(path::Pair::remove)?;
-    Ok(rows)
+/// The table of one bench.
+fn bench(name: &str, engines: &[Engine], arguments: &Arguments) -> Result<String> {
+    let rows = match name {
+        "cycle" => cycles::cycle(engines, arguments.rounds)?,
+        "parallel" => cycles::parallel(engines)?,
+        "publish" => cycles::publish(engines, arguments.rounds, arguments.ports)?,
+        kind => return flows(kind, engines, arguments),
+    };
+    let names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
+    Ok(table_of(&names, &rows))
+}
+
+/// Flows over every path of every engine, and of the one made by hand where that has any, in turns.
+fn flows(kind: &str, engines: &[Engine], arguments: &Arguments) -> Result<String> {
+    let (seconds, rounds) = (arguments.seconds, arguments.rounds.min(3));
+    let mut names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
+    let pairs = engines.iter().map(path::Pair::new).collect::<Result<Vec<_>>>()?;
+    let mut sides: Vec<path::Side> = pairs.iter().map(path::Pair::side).collect();
+    let rows = if kind == "lookups" {
+        traffic::lookups(&sides, seconds, rounds)?
+    } else {
+        let hand = hand::Hand::new()?;
+        sides.insert(0, hand.side());
+        names.insert(0, "by hand");
+        traffic::flows(kind, &sides, seconds, rounds)?
+    };
+    Ok(table_of(&names, &rows))
 }
 
 /// A field of an engine's answer.

@@ -20,8 +20,8 @@ pub(super) struct Side {
     pub(super) address: String,
     /// An address of the host that is not loopback.
     pub(super) host_address: String,
-    /// What the server is called, where somebody answers names.
-    pub(super) name: Option<String>,
+    /// What the server is called; nobody answers that on the path made by hand.
+    pub(super) name: &'static str,
 }
 
 impl Side {
@@ -32,15 +32,33 @@ impl Side {
 /// Two containers in a network of their own.
 #[derive(Debug)]
 pub(super) struct Pair {
-    connection: Connection,
-    containers: [String; 2],
+    _made: Made,
     side: Side,
+}
+
+/// What an engine was asked for; it goes with this, whatever failed.
+#[derive(Debug)]
+struct Made {
+    connection: Connection,
+    containers: Vec<String>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for container in &self.containers {
+            // What cannot be removed is told by what is in its way the next time.
+            let _ = self.connection.ask("DELETE", &format!("/containers/{container}?force=1"), "");
+        }
+        let _ = self.connection.ask("DELETE", "/networks/benchnet", "");
+    }
 }
 
 impl Pair {
     pub(super) fn new(engine: &Engine) -> Result<Self> {
         let mut connection = engine.connect()?;
         connection.ask("POST", "/networks/create", r#"{"Name":"benchnet"}"#)?;
+        let mut made = Made { connection, containers: Vec::new() };
+        let connection = &mut made.connection;
         let ports: Vec<&str> = Side::PORTS.split(", ").collect();
         let exposed: Vec<String> = ports.iter().map(|port| format!("\"{port}/tcp\":{{}}")).collect();
         let bound: Vec<String> =
@@ -52,8 +70,10 @@ impl Pair {
                 r#"{{"Image":"busybox","Cmd":["sleep","100000"],"ExposedPorts":{{{exposed}}},"HostConfig":{{"NetworkMode":"benchnet","PortBindings":{{{bound}}}}},"NetworkingConfig":{{"EndpointsConfig":{{"benchnet":{{"Aliases":["benchname"]}}}}}}}}"#
             )
         };
-        let server = life::create(&mut connection, &body(true))?;
-        let client = life::create(&mut connection, &body(false).replace("benchname", "benchclient"))?;
+        let server = life::create(connection, &body(true))?;
+        made.containers.push(server.clone());
+        let client = life::create(connection, &body(false).replace("benchname", "benchclient"))?;
+        made.containers.push(client.clone());
         for container in [&server, &client] {
             connection.ask("POST", &format!("/containers/{container}/start"), "")?;
         }
@@ -66,20 +86,13 @@ impl Pair {
             server: space(&server)?,
             client: space(&client)?,
             address: field(&document, "/NetworkSettings/Networks/benchnet/IPAddress")?,
-            name: Some("benchname".to_owned()),
+            name: "benchname",
         };
-        Ok(Self { connection, containers: [server, client], side })
+        Ok(Self { _made: made, side })
     }
 
     pub(super) fn side(&self) -> Side {
         self.side.clone()
-    }
-
-    pub(super) fn remove(mut self) -> Result<()> {
-        for container in &self.containers {
-            self.connection.ask("DELETE", &format!("/containers/{container}?force=1"), "")?;
-        }
-        self.connection.ask("DELETE", "/networks/benchnet", "").map(drop)
     }
 }
 

@@ -174,7 +174,11 @@ pub(super) fn flows(kind: &str, sides: &[Side], seconds: u64, rounds: u32) -> Re
                     "throughput" => throughput(from, to, seconds),
                     _ => number(own(from, &["request", &format!("{to}:{REQUESTS}"), &seconds.to_string()])?),
                 };
-                row.samples[index].push(sample.with_context(|| format!("{path} of side {index}"))?);
+                match sample {
+                    Ok(sample) => row.samples[index].push(sample),
+                    // The other paths are worth knowing all the same.
+                    Err(error) => eprintln!("{kind}, {path} to {to} of column {}: {error:#}", index + 1),
+                }
             }
         }
         rows.push(row);
@@ -198,13 +202,12 @@ fn number(mut command: Command) -> Result<f64> {
     said.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
-/// Lookups of a container's name, where somebody answers.
+/// Lookups of a container's name.
 pub(super) fn lookups(sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
     let mut row = Row::new("name lookups", "/s", sides.len());
     for _ in 0..rounds {
         for (index, side) in sides.iter().enumerate() {
-            let Some(name) = &side.name else { continue };
-            let command = own(&side.client, &["lookup", name, &seconds.to_string()])?;
+            let command = own(&side.client, &["lookup", side.name, &seconds.to_string()])?;
             row.samples[index].push(number(command)?);
         }
     }
