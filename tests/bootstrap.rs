@@ -11,6 +11,7 @@ const ARCHIVE: &str = "deb.debian.org:80";
 const IN_RELEASE: &str = "/debian/dists/trixie/InRelease";
 
 /// A file of the archive; `None`, said on standard error, where that or the tools are out of reach.
+#[expect(clippy::print_stderr, reason = "what is not run is told")]
 fn archive(path: &str) -> Option<Vec<u8>> {
     let skip = |why: &str| {
         eprintln!("SKIPPED: {why}: nothing is bootstrapped");

@@ -152,7 +152,10 @@ fn verify(cut: &Mount, folder: &Path, moment: usize, boot: u64, promises: &[Prom
     }
     let report = engine.done("POST", "/system/check", None).json();
     let bad = |finding: &&Value| {
-        matches!(finding["Damage"].as_str(), Some("corrupt blob" | "missing blob" | "corrupt layer" | "dangling name"))
+        matches!(
+            finding["Damage"].as_str(),
+            Some("corrupt blob" | "missing blob" | "corrupt layer" | "dangling name")
+        )
     };
     if let Some(finding) = report["Findings"].as_array().unwrap().iter().find(bad) {
         return Err(finding.to_string());

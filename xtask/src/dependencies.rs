@@ -21,7 +21,10 @@ const MAY_REACH: &[(&str, &[&str])] = &[
     ("distribution", &["oci"]),
     ("build", &["store", "layer", "sys", "oci"]),
     ("engine", &["build", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
-    ("daemon", &["engine", "build", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"]),
+    (
+        "daemon",
+        &["engine", "build", "store", "distribution", "network", "layer", "shim", "sys", "oci", "api"],
+    ),
     ("cli", &["build", "store", "layer", "sys", "distribution", "api", "oci"]),
 ];
 

@@ -39,7 +39,14 @@ pub struct Pools {
 impl Default for Pools {
     fn default() -> Self {
         let of = |permits| Arc::new(Semaphore::new(permits));
-        Self { lifecycle: of(128), files: of(64), images: of(16), host: of(32), network: of(32), volumes: of(64) }
+        Self {
+            lifecycle: of(128),
+            files: of(64),
+            images: of(16),
+            host: of(32),
+            network: of(32),
+            volumes: of(64),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::error::{Doing, Result, at};
 use crate::image::{Blob, Image, Layer, Name};
 use crate::lease::Held;
 use crate::paths::sync_dir;
-use crate::step::Exported;
+use crate::step::{Exported, StepRecord};
 use crate::{Store, schema};
 
 /// Work under way; see the module's text.
@@ -52,6 +52,8 @@ struct Pending {
     layers: HashMap<String, (PathBuf, u64)>,
     /// Build steps that become layers.
     steps: Vec<Exported>,
+    /// Layers of other engines' builds that become steps, by their ids.
+    adopted: Vec<(String, StepRecord)>,
     pinned_blobs: HashSet<Digest>,
     pinned_layers: HashSet<String>,
     lease: Option<Held>,
@@ -172,6 +174,8 @@ impl Batch {
         let mut layers = store.place_layers(pending.layers)?;
         let steps = store.place_steps(&pending.steps)?;
         layers.extend(steps.layers);
+        let mut records_of_steps = steps.records;
+        records_of_steps.extend(pending.adopted);
         failpoint::pass("images.layers");
         let (images, names) = records(store);
         let complete = !images.is_empty();
@@ -188,7 +192,7 @@ impl Batch {
         for (name, target) in &names {
             schema::put(&write, schema::NAMES, name, target)?;
         }
-        for (id, step) in &steps.records {
+        for (id, step) in &records_of_steps {
             schema::put(&write, schema::STEPS, id, step)?;
         }
         if let Some(lease) = &pending.lease {
@@ -202,7 +206,7 @@ impl Batch {
         }
         state.blobs.extend(blobs);
         state.layers.extend(layers);
-        state.steps.extend(steps.records);
+        state.steps.extend(records_of_steps);
         state.images.extend(images.into_iter().map(|image| (image.id, Arc::new(image))));
         state.names.extend(names);
         drop(state);
@@ -256,6 +260,11 @@ impl Batch {
     /// A build step becomes a layer with the commit.
     pub(crate) fn export(&self, step: Exported) {
         self.pending().steps.push(step);
+    }
+
+    /// A layer becomes a build step's with the commit.
+    pub(crate) fn add_step(&self, id: String, record: StepRecord) {
+        self.pending().adopted.push((id, record));
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -180,6 +180,34 @@ impl Store {
         Ok(layer)
     }
 
+    /// With the commit of `batch`, a layer that is unpacked in it or in the store is a step of its own, as if it had been
+    /// made at `created`, in milliseconds since 1970. The id that it gets is told before, so that it can be held.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`] when the layer is not there.
+    pub fn adopt_step(&self, batch: &Batch, layer: ImageLayer, created: i64) -> Result<String> {
+        if !batch.has_layer(&layer.diff_id) || batch.blob_size(&layer.blob.digest).is_none() {
+            return Err(Error::NoSnapshot(layer.diff_id.0.hex()));
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = unique(&format!("{}-{number}", self.boot.get(..8).unwrap_or("boot")));
+        let record = StepRecord { created, layer: Some(layer), ..StepRecord::default() };
+        batch.add_step(id.clone(), record);
+        Ok(id)
+    }
+
+    /// A step that is this layer and was made at that time, in milliseconds since 1970.
+    #[must_use]
+    pub fn adopted_step(&self, diff_id: &DiffId, created: i64) -> Option<String> {
+        let state = self.read();
+        let same = |record: &StepRecord| {
+            record.created == created && record.layer.as_ref().is_some_and(|layer| layer.diff_id == *diff_id)
+        };
+        let there = state.layers.contains_key(&diff_id.0.hex());
+        let mut steps = state.steps.iter().filter(|(_, record)| there && same(record));
+        steps.next().map(|(id, _)| id.clone())
+    }
+
     /// Makes the directories of steps those of the layers that they became, and returns the steps' new records; called
     /// with `changing` held, when the layers' blobs are in place.
     pub(crate) fn place_steps(&self, exported: &[Exported]) -> Result<PlacedSteps> {

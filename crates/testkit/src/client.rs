@@ -70,6 +70,15 @@ pub fn words<'a>(stock: &'a str, of_20_10: &'a str) -> &'a str {
     if is_20_10() { of_20_10 } else { stock }
 }
 
+/// Whether the client of Debian 12 stands for the stock one, which is no use for a test; says so, and `why`.
+#[expect(clippy::print_stderr, reason = "what is not run is told")]
+pub fn skipped_with_20_10(why: &str) -> bool {
+    if is_20_10() {
+        eprintln!("NOT RUN with the 20.10 client: {why}");
+    }
+    is_20_10()
+}
+
 /// The flag or command that a client said it does not know.
 pub fn lacking(run: &Run) -> Option<String> {
     let after = |words: &str| {

@@ -84,7 +84,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<String> {
         .map(|engine| Builder { name: engine.name.clone(), program: &arguments.client, engine })
         .collect();
     if let Some(program) = &arguments.program {
-        builders.push(Builder { name: format!("{}, own client", engines[0].name), program, engine: &engines[0] });
+        builders.push(Builder {
+            name: format!("{}, own client", engines[0].name),
+            program,
+            engine: &engines[0],
+        });
     }
     let folder = tempfile::tempdir()?;
     fill(folder.path(), &arguments.base).context("make the context")?;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wharf_oci::Platform;
+use wharf_oci::{Digest, Platform};
 use wharf_store::Chain;
 use wharf_sys::mount::Recipe;
 
@@ -73,6 +73,11 @@ pub trait Host: Sync {
     /// # Errors
     /// When it could not be run, in words for the user.
     fn execute(&self, process: &Process<'_>, cancel: &Cancel, node: NodeId) -> Result<i32, String>;
+
+    /// What caches elsewhere have for a key: as many results as `count`, their layers here and held.
+    fn elsewhere(&self, _key: &Digest, _count: usize) -> Option<Vec<Chain>> {
+        None
+    }
 }
 
 /// What is wanted of a client's directory.

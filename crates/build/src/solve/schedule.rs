@@ -102,6 +102,24 @@ impl<'a> Solver<'a> {
         found.into_iter().collect()
     }
 
+    /// The keys of all steps that a result stands on, as far as they are known.
+    #[must_use]
+    pub fn keys_of(&self, result: Edge) -> Vec<Digest> {
+        let (mut left, mut seen) = (vec![result.node], vec![false; self.keys.len()]);
+        let mut found = Vec::new();
+        while let Some(id) = left.pop() {
+            if std::mem::replace(&mut seen[id.0], true) {
+                continue;
+            }
+            let node = self.graph.node(id);
+            left.extend(node.inputs.iter().map(|edge| edge.node));
+            if let (1.., Some(Ok(key))) = (node.operation.results(), self.keys[id.0].get()) {
+                found.push(*key);
+            }
+        }
+        found
+    }
+
     /// One result of a node.
     pub(super) fn tree(&self, edge: Edge) -> Result<Tree, Failure> {
         let made = self.results[edge.node.0].get_or_init(|| self.run(edge.node));
@@ -145,6 +163,12 @@ impl<'a> Solver<'a> {
             Found::Mine(flight) => flight,
             Found::Canceled => return Err(self.failure(id, "canceled".to_owned())),
         };
+        let elsewhere = || self.host.elsewhere(&key, node.operation.results());
+        if let Some(chains) = (!node.ignore_cache).then(elsewhere).flatten() {
+            flight.land(&chains, &node.name);
+            (self.watch)(Event::Cached(id));
+            return Ok(chains.into_iter().map(Tree::Chain).collect());
+        }
         self.ahead(&node.inputs);
         // A step begins when what it stands on is there, and does not fail with it.
         for edge in &node.inputs {

@@ -3,8 +3,8 @@
 
 mod absent;
 mod attach;
-mod build;
 mod bootstrap;
+mod build;
 mod check;
 mod commit;
 mod context;

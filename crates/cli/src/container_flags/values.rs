@@ -210,7 +210,9 @@ pub(super) fn mount(text: &str) -> Result<Mount, String> {
     let mut driver = VolumeDriver::default();
     for field in &fields(text) {
         let (key, value) = field.split_once('=').map_or((&**field, None), |(key, value)| (key, Some(value)));
-        if value.is_none() && !matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "idmap") {
+        if value.is_none()
+            && !matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "idmap")
+        {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
         let given = || value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"));

@@ -67,7 +67,7 @@ impl History {
             error: done.as_ref().err().map(error::message),
             created_at: Some(moment(solving.began)),
             completed_at: Some(moment(Timestamp::now())),
-            exporter_response: done.as_ref().map(Clone::clone).unwrap_or_default(),
+            exporter_response: done.clone().unwrap_or_default(),
             num_cached_steps: counts.cached,
             num_total_steps: counts.total,
             num_completed_steps: counts.completed,

@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn only_stages_that_are_needed_count() {
-        let text = "FROM a AS a\nFROM b AS b\nFROM c AS c\nCOPY --from=a / /\nRUN --mount=from=a,target=/m true\n";
+        let text =
+            "FROM a AS a\nFROM b AS b\nFROM c AS c\nCOPY --from=a / /\nRUN --mount=from=a,target=/m true\n";
         assert_eq!(needed(&Dockerfile::parse(text).unwrap(), 2), [0, 2]);
     }
 

@@ -294,7 +294,6 @@ fn registry(values: &Reader) -> Result<RegistrySettings, SettingsError> {
         uploads: number("max-concurrent-uploads", default.uploads)?,
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         search_index,
-        ..default
     })
 }
 

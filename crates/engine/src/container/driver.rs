@@ -48,10 +48,21 @@ pub(super) enum Verb {
     /// Takes the link of this alias away.
     Unlink(String),
     Update(Box<UpdateRequest>),
-    Remove { force: bool, volumes: bool },
-    Connect { network: String, settings: Box<EndpointSettings> },
-    Disconnect { network: String },
-    Limit { network: String, options: BTreeMap<String, String> },
+    Remove {
+        force: bool,
+        volumes: bool,
+    },
+    Connect {
+        network: String,
+        settings: Box<EndpointSettings>,
+    },
+    Disconnect {
+        network: String,
+    },
+    Limit {
+        network: String,
+        options: BTreeMap<String, String>,
+    },
 }
 
 /// How a container is asked to end.

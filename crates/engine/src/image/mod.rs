@@ -43,12 +43,12 @@ use crate::registry::Registries;
 pub use change::apply as apply_changes;
 pub use compose::NewLayer;
 pub(crate) use compose::assemble;
-pub(crate) use save::{Wanted, write_archive};
 pub use import::ImportOptions;
 pub use list::ListOptions;
 pub(crate) use list::until_time;
 pub use pull::PullOptions;
 pub use push::PushOptions;
+pub(crate) use save::{Wanted, write_archive};
 pub use search::SearchResult;
 pub(crate) use tag::target as new_name;
 

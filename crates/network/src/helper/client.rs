@@ -21,7 +21,7 @@ use super::error::HelperError;
 use super::holder::holder_of;
 use super::kept::{Kept, Space};
 use super::protocol::{
-    Answer, Holder, MAX_FRAME, PROTOCOL_VERSION, PortRequest, Relay, Request, Reservation, Stats,
+    AT_ONCE, Answer, Holder, MAX_FRAME, PROTOCOL_VERSION, PortRequest, Relay, Request, Reservation, Stats,
 };
 use crate::names::record::{self, Names};
 
@@ -227,11 +227,33 @@ impl Helper {
             return Ok(Vec::new());
         }
         let mut state = self.lock();
+        let mut all = Vec::new();
+        for some in ports.chunks(AT_ONCE) {
+            match self.reserve_some(&mut state, owner, some) {
+                Ok((held, new)) => all.extend(held.into_iter().map(|port| (new.contains(&port), port))),
+                Err(error) => {
+                    let new: Vec<_> = all.into_iter().filter_map(|(new, port)| new.then_some(port)).collect();
+                    // The first error counts; what stays is let go with everything of the owner's.
+                    let _ = self.unreserve_all(&mut state, owner, &new);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all.into_iter().map(|(_, port)| port).collect())
+    }
+
+    /// As many as one frame tells, all or none; those that are held now, and those of them that were not before.
+    fn reserve_some(
+        &self,
+        state: &mut State,
+        owner: &str,
+        ports: &[PortRequest],
+    ) -> Result<(Vec<Reservation>, Vec<Reservation>)> {
         let request = Request::Reserve { owner: owner.to_owned(), ports: ports.to_vec() };
-        match self.ask(&mut state, &request, &[])? {
+        match self.ask(state, &request, &[])? {
             (Answer::Reserved { ports }, _) => {
-                state.kept.reserved(owner, &ports);
-                Ok(ports)
+                let new = state.kept.reserved(owner, &ports);
+                Ok((ports, new))
             }
             (other, _) => Err(unexpected(&other)),
         }
@@ -242,9 +264,15 @@ impl Helper {
     /// # Errors
     /// [`HelperError::Socket`] when the helper cannot be reached.
     pub fn unreserve(&self, owner: &str, ports: &[Reservation]) -> Result<()> {
-        let mut state = self.lock();
+        self.unreserve_all(&mut self.lock(), owner, ports)
+    }
+
+    fn unreserve_all(&self, state: &mut State, owner: &str, ports: &[Reservation]) -> Result<()> {
         state.kept.unreserved(owner, ports);
-        self.done(&mut state, &Request::Unreserve { owner: owner.to_owned(), ports: ports.to_vec() }, &[])
+        ports.chunks(AT_ONCE).try_for_each(|some| {
+            let request = Request::Unreserve { owner: owner.to_owned(), ports: some.to_vec() };
+            self.done(state, &request, &[])
+        })
     }
 
     /// Carries what arrives at the sockets of held ports to the container, see [`Relay`].
@@ -252,12 +280,12 @@ impl Helper {
     /// # Errors
     /// [`HelperError::Failed`]: the owner does not hold the port, or it is neither TCP nor UDP.
     pub fn relay(&self, owner: &str, relays: &[Relay]) -> Result<()> {
-        if relays.is_empty() {
-            return Ok(());
-        }
         let mut state = self.lock();
-        self.done(&mut state, &Request::Relay { owner: owner.to_owned(), relays: relays.to_vec() }, &[])?;
-        state.kept.relayed(owner, relays);
+        for some in relays.chunks(AT_ONCE) {
+            let request = Request::Relay { owner: owner.to_owned(), relays: some.to_vec() };
+            self.done(&mut state, &request, &[])?;
+            state.kept.relayed(owner, some);
+        }
         Ok(())
     }
 

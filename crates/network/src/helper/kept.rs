@@ -1,11 +1,11 @@
 //! What the daemon keeps of all it got from the helper, to give it back to the next one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::client::Connection;
-use super::protocol::{Answer, PortChoice, PortRequest, Relay, Request, Reservation};
+use super::protocol::{AT_ONCE, Answer, PortChoice, PortRequest, Relay, Request, Reservation};
 
 /// Duplicates of descriptors, and the ports by number: a port is held by whoever binds it next.
 #[derive(Debug, Default)]
@@ -32,14 +32,13 @@ impl Kept {
         self.relays.remove(owner);
     }
 
-    /// These ports are held now.
-    pub(super) fn reserved(&mut self, owner: &str, ports: &[Reservation]) {
+    /// These ports are held now. Those of them that were not before.
+    pub(super) fn reserved(&mut self, owner: &str, ports: &[Reservation]) -> Vec<Reservation> {
         let held = self.ports.entry(owner.to_owned()).or_default();
-        for port in ports {
-            if !held.contains(port) {
-                held.push(port.clone());
-            }
-        }
+        let known: HashSet<Reservation> = held.iter().cloned().collect();
+        let new: Vec<_> = ports.iter().filter(|port| !known.contains(*port)).cloned().collect();
+        held.extend_from_slice(&new);
+        new
     }
 
     /// These ports are not held any more.
@@ -86,7 +85,9 @@ impl Kept {
             }
         }
         for (owner, relays) in &self.relays {
-            give(&Request::Relay { owner: owner.clone(), relays: relays.clone() }, &[])?;
+            for some in relays.chunks(AT_ONCE) {
+                give(&Request::Relay { owner: owner.clone(), relays: some.to_vec() }, &[])?;
+            }
         }
         Ok(())
     }

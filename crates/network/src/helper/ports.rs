@@ -19,8 +19,17 @@ const RANGE_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     held: HashMap<Reservation, Held>,
+    /// How many addresses each is held on, so that one that is free is known to be without looking at all.
+    uses: HashMap<Number, u32>,
     /// The last port given to who wanted any, by transport.
     last: HashMap<Protocol, u16>,
+}
+
+/// A port of one transport, in IPv4 or not.
+type Number = (Protocol, u16, bool);
+
+fn number_of(port: &Reservation) -> Number {
+    (port.protocol, port.port, port.address.is_ipv4())
 }
 
 /// A held port.
@@ -59,7 +68,7 @@ impl Ports {
                 Ok(ports) => all.extend(ports),
                 Err(taken) => {
                     for port in &new {
-                        self.held.remove(port);
+                        self.let_go(port);
                     }
                     return Err(taken);
                 }
@@ -71,7 +80,18 @@ impl Ports {
     /// Lets a port go, if it is the owner's.
     pub(crate) fn unreserve(&mut self, owner: &str, port: &Reservation) -> Option<Held> {
         self.held.get(port).filter(|held| &*held.owner == owner)?;
-        self.held.remove(port)
+        self.let_go(port)
+    }
+
+    fn let_go(&mut self, port: &Reservation) -> Option<Held> {
+        let held = self.held.remove(port)?;
+        if let Some(count) = self.uses.get_mut(&number_of(port)) {
+            *count -= 1;
+            if *count == 0 {
+                self.uses.remove(&number_of(port));
+            }
+        }
+        Some(held)
     }
 
     /// The owner's ports.
@@ -114,16 +134,16 @@ impl Ports {
         Err(last.unwrap_or(Taken { wanted, by: Holder::Unknown }))
     }
 
-    fn candidates(&self, request: &PortRequest) -> Vec<u16> {
-        match request.port {
-            PortChoice::Range { first, last } => (first.max(1)..=last).collect(),
+    fn candidates(&self, request: &PortRequest) -> impl Iterator<Item = u16> + use<> {
+        let (start, last, first) = match request.port {
+            PortChoice::Range { first, last } => (first.max(1), last, first.max(1)),
             PortChoice::Any => {
                 let (first, last) = ephemeral_range();
                 let after = self.last.get(&request.protocol).copied().unwrap_or(last);
-                let start = if (first..last).contains(&after) { after + 1 } else { first };
-                (start..=last).chain(first..start).collect()
+                (if (first..last).contains(&after) { after + 1 } else { first }, last, first)
             }
-        }
+        };
+        (start..=last).chain(first..start)
     }
 
     /// One port on all addresses, or on none.
@@ -162,7 +182,7 @@ impl Ports {
                 Err(Holder::Refused { errno }) if no_family(errno) && address.is_unspecified() => {}
                 Err(by) => {
                     for port in new.drain(before..) {
-                        self.held.remove(&port);
+                        self.let_go(&port);
                     }
                     return Err(Taken { wanted, by });
                 }
@@ -173,12 +193,11 @@ impl Ports {
 
     /// Who of our own has the port, on this address or on all of its family.
     fn conflict(&self, wanted: &Reservation) -> Option<Rc<str>> {
+        self.uses.get(&number_of(wanted))?;
         let same = self.held.get(wanted).map(|held| Rc::clone(&held.owner));
         same.or_else(|| {
             let meets = |held: &Reservation| {
-                held.port == wanted.port
-                    && held.protocol == wanted.protocol
-                    && held.address.is_ipv4() == wanted.address.is_ipv4()
+                number_of(held) == number_of(wanted)
                     && (held.address.is_unspecified() || wanted.address.is_unspecified())
             };
             self.held.iter().find(|(port, _)| meets(port)).map(|(_, held)| Rc::clone(&held.owner))
@@ -191,6 +210,7 @@ impl Ports {
             Err(Errno::ADDRINUSE) => return Err(Holder::Unknown),
             Err(error) => return Err(Holder::Refused { errno: error.raw_os_error() }),
         };
+        *self.uses.entry(number_of(wanted)).or_default() += 1;
         self.held.insert(wanted.clone(), Held { owner: Rc::clone(owner), socket });
         Ok(true)
     }

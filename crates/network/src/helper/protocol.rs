@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL_VERSION: u32 = 1;
 /// The largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 64 * 1024;
+/// The most ports or relays of one request: with their addresses they and the answer fill half a frame at most.
+pub(crate) const AT_ONCE: usize = 128;
 
 /// The transport whose port is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

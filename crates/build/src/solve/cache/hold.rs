@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use wharf_store::{ChainLayer, Error, Step};
+use wharf_oci::Digest;
+use wharf_store::{Chain, ChainLayer, Error, Step};
 
-use super::Cache;
+use super::{Cache, step};
 
 /// A build's hold of what it has made and found.
 #[derive(Debug)]
@@ -44,6 +45,24 @@ impl Hold {
     pub fn keep(&self, step: Step) -> Result<ChainLayer, Error> {
         self.cache.lock().held.entry(self.number).or_default().insert(step.id().to_owned());
         step.keep()
+    }
+
+    /// Keeps a step that is brought in from elsewhere likewise; called before the store has it.
+    pub fn keep_known(&self, id: &str) {
+        self.cache.lock().held.entry(self.number).or_default().insert(id.to_owned());
+    }
+
+    /// The results of a key, where the cache has them whole; they are held.
+    #[must_use]
+    pub fn results(&self, key: &Digest) -> Option<Vec<Chain>> {
+        let mut state = self.cache.lock();
+        let chains = state.records.get(key)?.chains.clone();
+        if !chains.iter().all(|chain| self.cache.store.has_chain(chain)) {
+            return None;
+        }
+        let held = state.held.entry(self.number).or_default();
+        held.extend(chains.iter().flatten().filter_map(step).map(str::to_owned));
+        Some(chains)
     }
 }
 

@@ -62,7 +62,7 @@ impl Build {
     fn directory_layer(&self, path: &Path) -> Result<ChainLayer> {
         let opened = |error: wharf_sys::root::RootError| Error::internal(error.to_string());
         let step = self.builds.store.begin_step(&[])?;
-        let (from, to) = (Root::open(path).map_err(opened)?, Root::open(&step.upper()).map_err(opened)?);
+        let (from, to) = (Root::open(path).map_err(opened)?, Root::open(step.upper()).map_err(opened)?);
         wharf_layer::copy(&from, "/", &to, "/", &CopyOptions::default())
             .map_err(|error| Error::internal(error.to_string()))?;
         Ok(self.hold.keep(step)?)

@@ -65,7 +65,7 @@ pub(super) fn statement(
     if !vcs.is_empty() {
         own.insert("vcs".to_owned(), vcs.into());
     }
-    let steps = plan.filter(|_| wanted.max).map(|plan| steps(plan));
+    let steps = plan.filter(|_| wanted.max).map(steps);
     if wanted.max
         && let Some((name, text)) = &product.file
     {

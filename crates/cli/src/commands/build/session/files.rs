@@ -106,22 +106,19 @@ async fn send(root: PathBuf, lists: [Vec<String>; 3], mut asked: Streaming<Packe
         let (queue, out, files) = (queue.clone(), out.clone(), files.clone());
         tokio::task::spawn_blocking(move || read_all(&queue, &out, &files));
     }
-    loop {
-        match asked.message().await {
-            Ok(Some(packet)) => match PacketType::try_from(packet.r#type) {
-                Ok(PacketType::PacketReq) => {
-                    // Its readers live as long as it does.
-                    let _ = work.send(packet.id);
-                }
-                Ok(PacketType::PacketFin) => {
-                    let end = Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() };
-                    let _ = out.send(Ok(end)).await;
-                    break;
-                }
-                _ => break,
-            },
-            // The daemon is gone: whoever waits for the build sees it.
-            Ok(None) | Err(_) => break,
+    // When the daemon is gone, whoever waits for the build sees it.
+    while let Ok(Some(packet)) = asked.message().await {
+        match PacketType::try_from(packet.r#type) {
+            Ok(PacketType::PacketReq) => {
+                // Its readers live as long as it does.
+                let _ = work.send(packet.id);
+            }
+            Ok(PacketType::PacketFin) => {
+                let end = Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() };
+                let _ = out.send(Ok(end)).await;
+                break;
+            }
+            _ => break,
         }
     }
     drop(work);
