@@ -38,6 +38,10 @@ impl Host for Words {
         Err(format!("no file {url}"))
     }
 
+    fn revision(&self, _: &Path) -> Option<u64> {
+        None
+    }
+
     fn execute(&self, process: &Process<'_>, _: &Cancel, _: NodeId) -> Result<i32, String> {
         let words: Vec<&str> = process.execute.arguments.iter().map(String::as_str).collect();
         self.ran.lock().unwrap().push(words.join(" "));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 use wharf_layer::{expand, is_overlay_xattr};
@@ -16,10 +16,17 @@ use wharf_sys::root::{Dir, Root, RootError};
 const READ: usize = 256 * 1024;
 /// How many files' digests are remembered.
 const REMEMBERED: usize = 200_000;
+/// How many selections' digests are remembered.
+const SELECTIONS: usize = 10_000;
 
-/// Digests of files that did not change since they were read: device and inode, with size and times.
+/// What was looked at before.
 #[derive(Debug, Default)]
-pub(super) struct FileDigests(Mutex<HashMap<FileIdentity, Digest>>);
+pub(super) struct FileDigests {
+    /// Files that did not change since they were read: device and inode, with size and times.
+    files: Mutex<HashMap<FileIdentity, Digest>>,
+    /// Selections in trees that stay as they are, by [`Selection::name`].
+    selections: Mutex<HashMap<Digest, Digest>>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileIdentity {
@@ -37,6 +44,43 @@ pub(super) struct Selection<'a> {
     pub(super) path: &'a str,
     /// What is left out.
     pub(super) exclude: Option<&'a dyn Fn(&Path) -> bool>,
+}
+
+impl Selection<'_> {
+    /// What stands for the selection in the tree `revision`, leaving out what `patterns` say.
+    pub(super) fn name(&self, revision: &str, patterns: &[String]) -> Digest {
+        let mut hasher = Hasher::new();
+        for word in [revision, self.path].into_iter().chain(patterns.iter().map(String::as_str)) {
+            hasher.update(&(word.len() as u64).to_le_bytes());
+            hasher.update(word.as_bytes());
+        }
+        hasher.finish()
+    }
+}
+
+impl FileDigests {
+    // Under both locks only whole entries go in and out: a panic elsewhere leaves the maps whole.
+    fn files(&self) -> MutexGuard<'_, HashMap<FileIdentity, Digest>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn selections(&self) -> MutexGuard<'_, HashMap<Digest, Digest>> {
+        self.selections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The digest of the selection `name`, where it was made before.
+    pub(super) fn selection(&self, name: &Digest) -> Option<Digest> {
+        self.selections().get(name).copied()
+    }
+
+    /// Remembers the digest of the selection `name`.
+    pub(super) fn remember(&self, name: Digest, content: Digest) {
+        let mut selections = self.selections();
+        if selections.len() >= SELECTIONS {
+            selections.clear();
+        }
+        selections.insert(name, content);
+    }
 }
 
 /// The digest of what `selection` names in `root`; a pattern may name nothing.
@@ -126,10 +170,9 @@ impl Walk<'_> {
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         };
-        // Only inserts and reads happen under the lock: a panic elsewhere leaves the map whole.
-        let lock = || self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = lock().get(&identity) {
-            return Ok(*digest);
+        let remembered = self.known.files().get(&identity).copied();
+        if let Some(digest) = remembered {
+            return Ok(digest);
         }
         let mut file =
             std::fs::File::from(dir.open(name, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC)?);
@@ -149,7 +192,7 @@ impl Walk<'_> {
             hasher.update(&buffer[..count]);
         }
         let digest = hasher.finish();
-        let mut known = lock();
+        let mut known = self.known.files();
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -25,7 +25,7 @@ impl Solver<'_> {
             // that part.
             Operation::Source(_) => {
                 let edge = Edge { node: id, output: 0 };
-                let whole = self.content(id, edge, Selection { path: "/", exclude: None })?;
+                let whole = self.content(id, edge, Selection { path: "/", exclude: None }, &[])?;
                 key.word(&whole.to_string());
             }
             Operation::Merge | Operation::Difference => self.inputs(&node.inputs, &mut key)?,
@@ -88,7 +88,7 @@ impl Solver<'_> {
                 self.input(edge, key)?;
             } else {
                 let path = if mount.selector.is_empty() { "/" } else { &mount.selector };
-                let content = self.content(id, edge, Selection { path, exclude: None })?;
+                let content = self.content(id, edge, Selection { path, exclude: None }, &[])?;
                 key.word(&content.to_string());
             }
         }
@@ -100,17 +100,39 @@ impl Solver<'_> {
             .map_err(|error| self.failure(id, error.to_string()))?;
         let exclude = |path: &Path| ignore.excludes(&path.to_string_lossy());
         let exclude: Option<&dyn Fn(&Path) -> bool> = if ignore.is_empty() { None } else { Some(&exclude) };
-        self.content(id, edge, Selection { path: &copy.source, exclude })
+        self.content(id, edge, Selection { path: &copy.source, exclude }, &copy.exclude)
     }
 
-    /// The content that `selection` names in a tree.
-    fn content(&self, id: NodeId, edge: Edge, selection: Selection<'_>) -> Result<Digest, Failure> {
+    /// The content that `selection`, which leaves out what `patterns` say, names in a tree.
+    fn content(
+        &self,
+        id: NodeId,
+        edge: Edge,
+        selection: Selection<'_>,
+        patterns: &[String],
+    ) -> Result<Digest, Failure> {
         let tree = self.tree(edge)?;
         let known: &FileDigests = self.cache().file_digests();
+        let name = self.revision(&tree).map(|revision| selection.name(&revision, patterns));
+        if let Some(content) = name.and_then(|name| known.selection(&name)) {
+            return Ok(content);
+        }
         let digest = self.root(&tree).and_then(|root| checksum::of(&root, selection, known));
-        digest.map_err(|error| {
+        let content = digest.map_err(|error| {
             self.failure(id, format!("failed to compute cache key: failed to calculate checksum: {error}"))
-        })
+        })?;
+        if let Some(name) = name {
+            known.remember(name, content);
+        }
+        Ok(content)
+    }
+
+    /// What stands for all that is in a tree; `None`: nothing does.
+    fn revision(&self, tree: &Tree) -> Option<String> {
+        match tree {
+            Tree::Chain(chain) => Some(format!("{chain:?}")),
+            Tree::Directory(path) => self.host.revision(path).map(|number| format!("{path:?} {number}")),
+        }
     }
 
     /// A tree, to read from.

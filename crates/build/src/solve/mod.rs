@@ -12,7 +12,7 @@ mod key;
 mod schedule;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,6 +49,10 @@ pub trait Host: Sync {
     /// # Errors
     /// In words for the user.
     fn local(&self, request: &LocalRequest<'_>, node: NodeId) -> Result<PathBuf, String>;
+
+    /// A number that stands for all that is in a directory of [`Self::local`], another one after any change; `None`:
+    /// nobody knows.
+    fn revision(&self, directory: &Path) -> Option<u64>;
 
     /// A git repository's files.
     ///

@@ -1,10 +1,10 @@
 //! What the solver needs of the engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use wharf_build::graph::NodeId;
 use wharf_build::solve::{Cancel, Host, LocalRequest, Process};
-use wharf_oci::Platform;
+use wharf_oci::{Digest, Platform};
 use wharf_store::{Chain, ChainLayer};
 
 use super::solve::RunOptions;
@@ -30,6 +30,10 @@ impl Host for Hosted<'_> {
         self.build.local(request, &self.steps.of(node))
     }
 
+    fn revision(&self, directory: &Path) -> Option<u64> {
+        self.build.builds.mirrors().revision(directory)
+    }
+
     fn git(&self, address: &str, keep_git_dir: bool, node: NodeId) -> Result<PathBuf, String> {
         self.build.git(address, keep_git_dir, &self.steps.of(node))
     }
@@ -46,5 +50,9 @@ impl Host for Hosted<'_> {
 
     fn execute(&self, process: &Process<'_>, cancel: &Cancel, node: NodeId) -> Result<i32, String> {
         run::execute(self, process, cancel, &self.steps.of(node))
+    }
+
+    fn elsewhere(&self, key: &Digest, count: usize) -> Option<Vec<Chain>> {
+        self.build.elsewhere(key, count)
     }
 }

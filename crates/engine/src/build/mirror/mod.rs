@@ -9,6 +9,7 @@ mod entry;
 mod list;
 mod sync;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ pub struct MirrorKey {
 pub struct Mirrors {
     top: PathBuf,
     kept: Mutex<Vec<Kept>>,
+    /// The last number that was given to the content of a copy, and those of all copies that are whole.
+    revisions: Mutex<(u64, HashMap<PathBuf, u64>)>,
 }
 
 struct Kept {
@@ -89,12 +92,23 @@ impl Mirrors {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
             _ => fs::create_dir_all(&top).map_err(|error| failed(&error))?,
         }
-        Ok(Arc::new(Self { top, kept: Mutex::default() }))
+        Ok(Arc::new(Self { top, kept: Mutex::default(), revisions: Mutex::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         // Copies are put in and taken out whole.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revisions(&self) -> MutexGuard<'_, (u64, HashMap<PathBuf, u64>)> {
+        // One step changes both.
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for what is in the copy at `path`, another one after any change; `None` while it is not whole.
+    #[must_use]
+    pub fn revision(&self, path: &Path) -> Option<u64> {
+        self.revisions().1.get(path).copied()
     }
 
     /// Takes a copy for one build alone: the one of the same part, else one of the same directory that nobody is about to
@@ -166,6 +180,7 @@ impl Mirrors {
 
     fn discard(&self, copy: &Kept) {
         let path = self.top.join(&copy.id);
+        self.revisions().1.remove(&path);
         // Many files take their time, and whoever ends a build does not wait for them.
         if copy.index.len() > 64 {
             std::thread::spawn(move || remove(&path));
@@ -239,10 +254,16 @@ impl Mirror {
         Sync::new(self, before)
     }
 
-    pub(super) fn settle(&mut self, index: Vec<Entry>) {
-        if let Some(kept) = &mut self.kept {
-            kept.index = index;
-            self.whole = true;
+    /// It is what `index` says; `changed`: something was another before.
+    pub(super) fn settle(&mut self, index: Vec<Entry>, changed: bool) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.index = index;
+        self.whole = true;
+        let mut revisions = self.mirrors.revisions();
+        if changed || !revisions.1.contains_key(&self.path) {
+            revisions.0 += 1;
+            let revision = revisions.0;
+            revisions.1.insert(self.path.clone(), revision);
         }
     }
 

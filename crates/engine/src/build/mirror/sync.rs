@@ -52,6 +52,8 @@ pub struct Sync<'a> {
     /// Files whose content is on its way, by their place in the list.
     open: HashMap<u32, File>,
     written: u64,
+    /// Something is another than before.
+    changed: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl<'a> Sync<'a> {
             touched: Vec::new(),
             open: HashMap::new(),
             written: 0,
+            changed: false,
         }
     }
 
@@ -152,6 +155,7 @@ impl<'a> Sync<'a> {
 
     /// The directory that holds `path` was changed.
     fn mark(&mut self, path: &str) {
+        self.changed = true;
         let parent = path.rfind('/').map_or(0, |slash| slash + 1);
         for level in &mut self.above {
             if level.prefix == parent && !level.touched {
@@ -302,7 +306,7 @@ impl<'a> Sync<'a> {
             let set = rustix::fs::futimens(&dir, &times(entry));
             set.map_err(|errno| RootError::new("utimens", &entry.path, errno))?;
         }
-        self.mirror.settle(self.after);
+        self.mirror.settle(self.after, self.changed);
         Ok(())
     }
 }

@@ -58,7 +58,10 @@ fn only_what_changed_is_asked_for() {
 
     let mut mirror = mirrors.take(key()).unwrap();
     assert_eq!(mirror.path(), path);
+    let revision = mirrors.revision(&path);
+    assert!(revision.is_some());
     assert!(send(&mut mirror, &first).unwrap().is_empty());
+    assert_eq!(mirrors.revision(&path), revision, "nothing changed");
 
     let second = [
         first[0].clone(),
@@ -67,6 +70,7 @@ fn only_what_changed_is_asked_for() {
         (file("n", 0, 3), ""),
     ];
     assert_eq!(send(&mut mirror, &second).unwrap(), ["d/b"]);
+    assert_ne!(mirrors.revision(&path), revision);
     assert_eq!(fs::read_to_string(path.join("d/b")).unwrap(), "new");
     assert_eq!(fs::metadata(path.join("d")).unwrap().mtime(), 9);
     let mut left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
