@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-certificates curl openssl debian-archive-keyring \
-  dnsutils iproute2 nftables iptables conntrack iperf3 iputils-ping
+  dnsutils iproute2 nftables iptables conntrack iperf3 iputils-ping e2fsprogs btrfs-progs git openssh-client debootstrap \
+  wget gpgv util-linux bsdutils
 scripts/clients.sh
 export RUST_BACKTRACE=0
 cargo test --workspace "$@"
