@@ -252,6 +252,17 @@ impl FileAction {
     }
 }
 
+impl Operation {
+    /// How many results it has that a cache keeps.
+    pub(crate) fn results(&self) -> usize {
+        match self {
+            Self::Source(_) | Self::Merge => 0,
+            Self::Files(_) | Self::Difference => 1,
+            Self::Execute(execute) => execute.mounts.iter().filter(|mount| mount.output.is_some()).count(),
+        }
+    }
+}
+
 impl Mount {
     /// The input whose content the process may only read, so that nothing but its content counts.
     pub(crate) fn looked_into(&self) -> Option<usize> {

@@ -21,7 +21,11 @@ use super::solve::{Made, Outcome, Solving};
 pub(super) type Response = HashMap<String, String>;
 
 /// Exports a result as its request says.
-pub(super) async fn all(solving: &Arc<Solving>, answer: &Answer) -> Result<Response, Status> {
+pub(super) async fn all(
+    solving: &Arc<Solving>,
+    answer: &Answer,
+    inline_cache: bool,
+) -> Result<Response, Status> {
     let products = products(answer)?;
     let frontend = sorted(&solving.attributes());
     let mut response = Response::new();
@@ -31,8 +35,11 @@ pub(super) async fn all(solving: &Arc<Solving>, answer: &Answer) -> Result<Respo
             // Who asks for this one pushes by the API of the engine itself.
             attributes.remove("push");
         }
-        let exporter =
+        let mut exporter =
             Exporter::parse(&named.r#type, &attributes, &frontend).map_err(|error| error::plain(&error))?;
+        if let (true, Some(wishes)) = (inline_cache, exporter.wishes_mut()) {
+            wishes.inline_cache = true;
+        }
         let said =
             one(solving, &products, exporter, number).await.map_err(|failure| error::status(&failure))?;
         response.extend(said);
@@ -120,7 +127,7 @@ fn sent<T>(written: Result<Result<T, BuildFailure>, String>) -> Result<T, BuildF
     written.unwrap_or_else(|why| Err(failed(why)))
 }
 
-async fn sleeping<T: Send + 'static>(
+pub(super) async fn sleeping<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildFailure> + Send + 'static,
 ) -> Result<T, BuildFailure> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -128,7 +135,7 @@ async fn sleeping<T: Send + 'static>(
 }
 
 /// Results as exporters take them.
-fn products(answer: &Answer) -> Result<Arc<Vec<Product>>, Status> {
+pub(super) fn products(answer: &Answer) -> Result<Arc<Vec<Product>>, Status> {
     let products = answer.results.iter().map(|(platform, outcome)| product(platform, outcome, answer));
     products.collect::<Result<Vec<_>, Error>>().map(Arc::new).map_err(|error| error::plain(&error))
 }

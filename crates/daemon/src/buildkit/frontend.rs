@@ -10,7 +10,7 @@ use wharf_oci::{ImageConfig, Platform};
 
 use super::attributes::{self, Attributes, Inputs};
 use super::solve::{Made, Outcome, Solving};
-use super::{BuildKit, error, llb, subrequest};
+use super::{BuildKit, cache, error, llb, subrequest};
 
 /// What a frontend came to.
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ pub(super) async fn call(
 ) -> Result<Answer, Status> {
     check_frontend(frontend, given)?;
     solving.called_with(given);
+    cache::attributed(solving, given);
     for (name, session) in
         given.iter().filter_map(|(name, value)| Some((name.strip_prefix("local-sessionid:")?, value)))
     {

@@ -15,7 +15,7 @@ use wharf_engine::build::mirror::{Entry, Root, list_directory, stat};
 use super::frontend::call;
 use super::session::send;
 use super::solve::{Outcome, Solving};
-use super::{BuildKit, capability, error, llb, run, worker};
+use super::{BuildKit, cache, capability, error, llb, run, worker};
 
 /// The largest file that is read for a client, in bytes.
 const LARGEST: u64 = 15 << 20;
@@ -93,6 +93,7 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
     ) -> Result<Response<wire::SolveResponse>, Status> {
         let solving = self.solving(request.metadata()).await?;
         let request = request.into_inner();
+        cache::called(&solving, &request.cache_imports);
         let answer = if !request.frontend.is_empty() {
             call(&self.state, &solving, &request.frontend, &request.frontend_opt, &request.frontend_inputs)
                 .await?

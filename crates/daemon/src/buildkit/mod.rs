@@ -7,6 +7,7 @@
 //! invariant: nothing here knows how a build is run; that is `wharf_engine::build`.
 
 mod attributes;
+mod cache;
 mod capability;
 mod control;
 mod error;

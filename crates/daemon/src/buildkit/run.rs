@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::{self, result};
 use tonic::Status;
-use wharf_engine::ErrorKind;
-use wharf_engine::build::BuildFailure;
 use wharf_oci::Platform;
 
 use super::export::{self, Response};
 use super::frontend::{Answer, call};
 use super::solve::{Made, Outcome, Solving};
-use super::{BuildKit, error, llb};
+use super::{BuildKit, cache, error, llb};
 
 /// Runs a build.
 pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Response, Status> {
@@ -21,7 +18,8 @@ pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result
     if let Some(entitlement) = request.entitlements.iter().find(|name| !is_known(name)) {
         return Err(Status::unknown(format!("unknown entitlement {entitlement}")));
     }
-    caches(solving)?;
+    let exports = cache::exports(solving)?;
+    cache::requested(solving);
     let answer = if !request.frontend.is_empty() {
         call(state, solving, &request.frontend, &request.frontend_attrs, &request.frontend_inputs).await?
     } else if let Some(definition) = &request.definition {
@@ -29,7 +27,8 @@ pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result
     } else {
         led(state, solving).await?
     };
-    let mut response = export::all(solving, &answer).await?;
+    let mut response = export::all(solving, &answer, exports.inline).await?;
+    response.extend(cache::write(solving, &answer, exports.written).await?);
     for (name, value) in &answer.metadata {
         if name.starts_with("frontend.") {
             response.insert(name.clone(), String::from_utf8_lossy(value).into_owned());
@@ -40,33 +39,6 @@ pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result
 
 fn is_known(entitlement: &str) -> bool {
     matches!(entitlement, "network.host" | "security.insecure") || entitlement.starts_with("device")
-}
-
-/// Says what does not come of caches elsewhere: nothing is read from them, which costs time alone; whoever wants one written
-/// relies on it, and is refused.
-fn caches(solving: &Solving) -> Result<(), Status> {
-    let Some(caches) = &solving.request.cache else { return Ok(()) };
-    let named = |entry: &CacheOptionsEntry| {
-        entry.attrs.get("ref").or_else(|| entry.attrs.get("src")).unwrap_or(&entry.r#type).clone()
-    };
-    let spared = |title: String, why: &str| {
-        let failure = BuildFailure::new(ErrorKind::NotImplemented, why);
-        // The build goes on without it.
-        let _ = solving.build.step(&title, |_| Err::<(), _>(failure));
-    };
-    for entry in &caches.exports {
-        if entry.r#type != "inline" {
-            return Err(Status::unimplemented(format!(
-                "cache export of type {} is not supported",
-                entry.r#type
-            )));
-        }
-        spared("preparing inline cache".to_owned(), "inline cache is not written");
-    }
-    for entry in &caches.imports {
-        spared(format!("importing cache manifest from {}", named(entry)), "cache import is not supported");
-    }
-    Ok(())
 }
 
 /// Makes the result of a definition.

@@ -57,10 +57,7 @@ fn options(call: &Call) -> Result<ClassicOptions> {
     };
     let arguments: BTreeMap<String, Option<String>> =
         document(call, "buildargs", "error reading build args")?;
-    let cached: serde_json::Value = document(call, "cachefrom", "error reading cache-from")?;
-    if !(cached.is_null() || cached.is_array()) {
-        return Err(Error::invalid("error reading cache-from: not a list"));
-    }
+    let caches: Vec<String> = document(call, "cachefrom", "error reading cache-from")?;
     Ok(ClassicOptions {
         names,
         dockerfile: query.get("dockerfile").to_owned(),
@@ -75,6 +72,7 @@ fn options(call: &Call) -> Result<ClassicOptions> {
         extra_hosts: query.all("extrahosts").into_iter().filter(|host| !host.is_empty()).collect(),
         network: query.get("networkmode").to_owned(),
         limits: limits(call)?,
+        caches: caches.into_iter().filter(|name| !name.is_empty()).collect(),
         build_id: query.get("buildid").to_owned(),
         credentials: credentials(call),
     })

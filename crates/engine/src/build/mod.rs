@@ -12,6 +12,7 @@ mod host;
 mod limits;
 pub mod mirror;
 mod prune;
+mod remote;
 mod request;
 mod run;
 mod solve;
@@ -41,6 +42,7 @@ pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning
 pub use failure::{BuildFailure, Place};
 pub use limits::{CachePolicy, CacheRule};
 pub use prune::{PruneOptions, kind as cache_kind};
+pub use remote::CacheOptions;
 pub use request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlements, GraphSource, Limits, Material,
     ResolvedImage, Solved,
@@ -81,6 +83,10 @@ pub struct Build {
     /// Directories of the client's that must stay as they are.
     held: Mutex<Vec<Files>>,
     materials: Mutex<BTreeSet<Material>>,
+    /// Caches elsewhere that it may take from.
+    sources: Mutex<Vec<remote::Source>>,
+    /// The keys of all steps that its results stand on.
+    keys: Mutex<BTreeSet<wharf_oci::Digest>>,
     /// What was fetched from elsewhere, by what was asked for.
     fetched: Mutex<HashMap<String, Arc<Mutex<Option<PathBuf>>>>>,
 }
@@ -126,6 +132,8 @@ impl Builds {
             hold: self.cache.hold(),
             held: Mutex::default(),
             materials: Mutex::default(),
+            sources: Mutex::default(),
+            keys: Mutex::default(),
             fetched: Mutex::default(),
         })
     }

@@ -231,6 +231,7 @@ impl Build {
         let cancel = Cancel::below(&self.cancel);
         let solver = Solver::new(graph, &self.builds.store, &host, &self.hold, &cancel, &watch);
         let made = solver.solve(result);
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).extend(solver.keys_of(result));
         made.map_err(|failure| BuildFailure {
             vertex: Some(steps.of(failure.node).digest()),
             place: failure.lines.zip(file).map(|(lines, file)| place(file, lines)),

@@ -15,7 +15,7 @@ use wharf_api::{ErrorDetail, JsonMessage};
 use wharf_build::solve::Cancel;
 
 use super::export::{ImageExport, Product, Wishes};
-use super::{Build, BuildEvent, BuildFailure, Builds, Planned, Tell};
+use super::{Build, BuildEvent, BuildFailure, Builds, CacheOptions, Planned, Tell};
 use crate::body::{ByteSender, ByteStream, Progress};
 use crate::error::{Error, Result};
 use crate::pools::Class;
@@ -107,6 +107,7 @@ impl Builds {
             let _ = teller.send(Told::Event(event));
         });
         let build = self.begin(Arc::new(archive), tell, cancel);
+        build.import_from(options.caches.iter().map(|name| CacheOptions::registry(name)).collect());
         let request = options.request();
         let planned = build.plan(request.clone()).await.map_err(options::refused)?;
         let Some(planned) = planned.into_iter().next() else {
@@ -115,7 +116,8 @@ impl Builds {
         let _ = told.send(Told::Steps(render::steps(&build, &planned)));
         let unused = options.unused(&planned);
         let solved = build.solve(planned, &request).await?;
-        let export = ImageExport { names: options.names.clone(), wishes: Wishes::default(), push: false };
+        let wishes = Wishes { inline_cache: options.inline_cache(), ..Wishes::default() };
+        let export = ImageExport { names: options.names.clone(), wishes, push: false };
         let exporting = build.clone();
         let made = build.sleeping(move |_| exporting.export_image(&[Product::from(solved)], &export)).await?;
         Ok(options.last_words(&made.id.to_string(), &unused))

@@ -40,6 +40,8 @@ pub struct ClassicOptions {
     pub network: String,
     /// What `RUN` may take.
     pub limits: Limits,
+    /// Images whose steps may be taken over.
+    pub caches: Vec<String>,
     /// Its id for [`super::Builds::cancel`].
     pub build_id: String,
     /// Credentials by registry.
@@ -84,6 +86,13 @@ impl ClassicOptions {
             // Whoever reaches this API may start any container.
             entitlements: Entitlements { network_host: true, insecure: false },
         }
+    }
+
+    /// Whether the image's config is to say which layers came of which steps.
+    pub(super) fn inline_cache(&self) -> bool {
+        self.arguments
+            .get("BUILDKIT_INLINE_CACHE")
+            .is_some_and(|value| matches!(value.as_str(), "1" | "true"))
     }
 
     /// Arguments that nothing in the Dockerfile declares.

@@ -23,6 +23,15 @@ pub(super) struct Made {
     pub(super) layers: Vec<ImageLayer>,
 }
 
+/// A config with what another build can go on from.
+#[derive(serde::Serialize)]
+struct WithCache<'a> {
+    #[serde(flatten)]
+    config: &'a ImageConfig,
+    #[serde(rename = "moby.buildkit.cache.v0", skip_serializing_if = "Option::is_none")]
+    cache: Option<String>,
+}
+
 /// All that comes under one name.
 pub(super) struct Composed {
     /// One for each product.
@@ -78,7 +87,8 @@ impl Build {
     ) -> Result<Made> {
         let found = self.layers(batch, product.tree.as_ref(), wishes.epoch)?;
         let config = history::complete(product.config.clone(), &found.dated, wishes.epoch);
-        let config_descriptor = put(batch, media_type::OCI_CONFIG, &config)?;
+        let cache = if wishes.inline_cache { self.inline_cache(product)? } else { None };
+        let config_descriptor = put(batch, media_type::OCI_CONFIG, &WithCache { config: &config, cache })?;
         let mut layers = found.layers;
         match (packing, self.builds.store.image(&config_descriptor.digest)) {
             (Some(packing), _) => layers = compress::pack(batch, &layers, packing, wishes.force_packing)?,

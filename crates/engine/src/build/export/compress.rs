@@ -84,7 +84,7 @@ pub(super) fn is_plain(blob: &Descriptor) -> bool {
 }
 
 /// The layers in another form. Those that are compressed already stay as they are unless `force` says otherwise.
-pub(super) fn pack(
+pub(in crate::build) fn pack(
     batch: &Batch,
     layers: &[ImageLayer],
     packing: Packing,

@@ -32,6 +32,7 @@ use super::{Material, Solved};
 pub(crate) use attest::rebased;
 pub use attest::{Provenance, Sbom};
 pub use compress::Packing;
+pub(in crate::build) use compress::pack;
 pub use files::Part;
 pub use options::{
     Annotation, AnnotationPlace, ArchiveExport, Attributes, Exporter, FilesExport, ImageExport, Wishes,

@@ -125,6 +125,17 @@ impl Exporter {
     }
 }
 
+impl Exporter {
+    /// What is wished of the image, where one is made.
+    pub fn wishes_mut(&mut self) -> Option<&mut Wishes> {
+        match self {
+            Self::Image(export) => Some(&mut export.wishes),
+            Self::Archive(export) => Some(&mut export.wishes),
+            Self::Tar(_) | Self::Local(_) | Self::CacheOnly => None,
+        }
+    }
+}
+
 impl Wishes {
     fn parse(attributes: &Attributes, frontend: &Attributes, epoch: Option<Timestamp>) -> Result<Self> {
         let inline = frontend.get("build-arg:BUILDKIT_INLINE_CACHE").map(String::as_str);

@@ -1,0 +1,283 @@
+//! Writing a cache: the results of a build's steps, and the layers that they are made of.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+
+use base64::Engine as _;
+use tokio::io::AsyncRead;
+use wharf_build::solve::Tree;
+use wharf_distribution::client::{Repository, Source, Target, Upload};
+use wharf_oci::image::media_type;
+use wharf_oci::{Descriptor, Digest, Manifest};
+use wharf_store::{Batch, Chain, ChainLayer, ImageLayer};
+
+use super::document::{
+    CONFIG, CacheChain, CacheConfig, CacheLayer, CacheRecord, LIMIT, LayerAnnotations, slot, text,
+};
+use super::{CacheOptions, host};
+use crate::build::export::{Packing, Product, pack};
+use crate::build::{Build, BuildFailure, Step, canceled};
+use crate::error::{Error, Result};
+
+/// Layers that are asked about and sent at a time.
+const PARALLEL: usize = 4;
+
+/// The results of a build, by slot.
+type Results = BTreeMap<Digest, Chain>;
+
+impl Build {
+    /// Writes the results of this build's steps to a cache at a registry: those that the image is made of, or all. On a
+    /// thread that may sleep; gives what the client is told.
+    ///
+    /// # Errors
+    /// When the registry refuses it, or the disk fails.
+    pub fn export_cache(
+        &self,
+        products: &[Product],
+        options: &CacheOptions,
+    ) -> std::result::Result<BTreeMap<String, String>, BuildFailure> {
+        if options.kind != "registry" {
+            let message = format!("cache export of type {} is not supported", options.kind);
+            return Err(Error::not_implemented(message).into());
+        }
+        let reference = options.reference()?;
+        self.step("exporting cache to registry", |step| {
+            let credentials = self.client().credentials(host(&reference));
+            let client = self.builds.registries.client();
+            let repository = client.repository(&reference, credentials).for_push();
+            let results = self.results(products, options.max()?);
+            let (batch, config, layers) = step.part("preparing build cache for export", || {
+                let (config, layers) = self.cache_config(&results)?;
+                Ok::<_, Error>((self.builds.store.batch()?, config, layers))
+            })?;
+            let (config, layers) = self.packed(&batch, config, layers)?;
+            let manifest = self.send(step, &batch, &repository, &Target::of(&reference), &config, &layers)?;
+            let text = serde_json::to_string(&manifest).unwrap_or_default();
+            Ok(BTreeMap::from([("cache.manifest".to_owned(), text)]))
+        })
+    }
+
+    /// The results of this build: all, or those that are part of a product.
+    fn results(&self, products: &[Product], all: bool) -> Results {
+        let keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let mut results = Results::new();
+        for key in keys {
+            for (at, chain) in self.hold.results(&key).into_iter().flatten().enumerate() {
+                let part = || products.iter().any(|product| begins_with(product.tree.as_ref(), &chain));
+                if all || part() {
+                    results.insert(slot(&key, at), chain);
+                }
+            }
+        }
+        results
+    }
+
+    /// The config over results, and its layers, those of base images among them; new ones are layers of the store then.
+    fn cache_config(&self, results: &Results) -> Result<(CacheConfig, Vec<Option<ImageLayer>>)> {
+        let store = &self.builds.store;
+        let batch = store.batch()?;
+        let (mut config, mut layers) = (CacheConfig::default(), Vec::new());
+        let mut places: HashMap<&ChainLayer, usize> = HashMap::new();
+        for (digest, chain) in results {
+            let mut record = CacheRecord { digest: *digest, chains: Vec::new(), base: Vec::new() };
+            let mut places_of_chain = Vec::with_capacity(chain.len());
+            let mut created = None;
+            for layer in chain {
+                let known = match layer {
+                    ChainLayer::Image(_) => None,
+                    ChainLayer::Step(id) => store.step_created(id),
+                };
+                created = known.or(created);
+                let place = match places.get(layer) {
+                    Some(place) => *place,
+                    None => {
+                        let place = layers.len();
+                        let (entry, own) = entry(self, &batch, layer, known)?;
+                        config.layers.push(entry);
+                        layers.push(own);
+                        places.insert(layer, place);
+                        place
+                    }
+                };
+                if matches!(layer, ChainLayer::Image(_)) {
+                    record.base.push(place);
+                }
+                places_of_chain.push(place);
+            }
+            record.chains.push(CacheChain { layers: places_of_chain, created_at: created.and_then(text) });
+            config.records.push(record);
+        }
+        batch.commit(Vec::new(), Vec::new())?;
+        Ok((config, layers))
+    }
+
+    /// The new layers as they go out, and the config with their blobs.
+    fn packed(
+        &self,
+        batch: &Batch,
+        mut config: CacheConfig,
+        layers: Vec<Option<ImageLayer>>,
+    ) -> Result<(CacheConfig, Vec<ImageLayer>)> {
+        let (places, own): (Vec<usize>, Vec<ImageLayer>) =
+            layers.into_iter().enumerate().filter_map(|(at, layer)| Some((at, layer?))).unzip();
+        for layer in &own {
+            let gone = || Error::not_found(format!("layer {} was removed", layer.diff_id));
+            batch.blob_size(&layer.blob.digest).ok_or_else(gone)?;
+        }
+        let packed = pack(batch, &own, Packing::default(), false)?;
+        for (place, layer) in places.iter().zip(&packed) {
+            config.layers[*place].blob = layer.blob.digest;
+            if let Some(annotations) = &mut config.layers[*place].annotations {
+                annotations.media_type.clone_from(&layer.blob.media_type);
+                annotations.size = layer.blob.size;
+            }
+        }
+        Ok((config, packed))
+    }
+
+    fn send(
+        &self,
+        step: &Step,
+        batch: &Batch,
+        repository: &Repository,
+        target: &Target,
+        config: &CacheConfig,
+        layers: &[ImageLayer],
+    ) -> Result<Descriptor> {
+        let bytes = serde_json::to_vec(config).map_err(|error| Error::internal(error.to_string()))?;
+        if bytes.len() as u64 > LIMIT {
+            return Err(Error::invalid(format!("the cache's config has more than {LIMIT} bytes")));
+        }
+        let config = Descriptor::new(CONFIG, batch.put(&bytes)?, bytes.len() as u64);
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        for layer in layers {
+            if !blobs.iter().any(|blob| blob.digest == layer.blob.digest) {
+                blobs.push(layer.blob.clone());
+            }
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            artifact_type: None,
+            config: config.clone(),
+            layers: blobs.clone(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let document = serde_json::to_vec(&manifest).map_err(|error| Error::internal(error.to_string()))?;
+        let all: Vec<&Descriptor> = blobs.iter().chain([&config]).collect();
+        for some in all.chunks(PARALLEL) {
+            std::thread::scope(|scope| {
+                let work: Vec<_> = some
+                    .iter()
+                    .map(|blob| scope.spawn(|| self.send_blob(step, batch, repository, blob)))
+                    .collect();
+                work.into_iter().try_for_each(|one| {
+                    one.join().unwrap_or_else(|_| Err(Error::internal("the sender of a cache died")))
+                })
+            })?;
+        }
+        let digest = Digest::of(&document);
+        let written = Descriptor::new(media_type::OCI_MANIFEST, digest, document.len() as u64);
+        step.part(&format!("writing cache manifest {digest}"), || {
+            self.runtime.block_on(async {
+                repository.put_manifest(target, media_type::OCI_MANIFEST, document.into()).await
+            })
+        })?;
+        Ok(written)
+    }
+
+    fn send_blob(
+        &self,
+        step: &Step,
+        batch: &Batch,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<()> {
+        let source = Blob { batch, digest: blob.digest };
+        let word = if blob.media_type == CONFIG { "config" } else { "layer" };
+        step.part(&format!("writing {word} {}", blob.digest), || {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    sent = repository.push_blob(Upload::new(blob.digest, blob.size, &source)) => {
+                        sent.map(drop).map_err(Error::from)
+                    }
+                    () = canceled(self.cancel()) => Err(Error::unavailable("context canceled")),
+                }
+            })
+        })
+    }
+
+    /// The entry of an image's config that lets another build go on from it: which of its layers came of which steps.
+    pub(in crate::build) fn inline_cache(&self, product: &Product) -> Result<Option<String>> {
+        let Some(Tree::Chain(whole)) = &product.tree else { return Ok(None) };
+        let results = self.results(std::slice::from_ref(product), false);
+        let mut records = Vec::new();
+        for (digest, chain) in results {
+            let base = chain.iter().enumerate().filter(|(_, layer)| matches!(layer, ChainLayer::Image(_)));
+            records.push(CacheRecord {
+                digest,
+                base: base.map(|(at, _)| at).collect(),
+                // A result of a product is a beginning of its layers.
+                chains: vec![CacheChain {
+                    layers: (0..chain.len().min(whole.len())).collect(),
+                    created_at: None,
+                }],
+            });
+        }
+        let bytes = serde_json::to_vec(&records).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Some(base64::engine::general_purpose::STANDARD.encode(bytes)))
+    }
+}
+
+/// What is written of a layer, and the layer itself where it is new.
+fn entry(
+    build: &Build,
+    batch: &Batch,
+    layer: &ChainLayer,
+    created: Option<i64>,
+) -> Result<(CacheLayer, Option<ImageLayer>)> {
+    let store = &build.builds.store;
+    let (known, new) = match layer {
+        ChainLayer::Image(diff_id) => {
+            let known = store.image_layer(diff_id);
+            (
+                known.ok_or_else(|| Error::not_found(format!("layer {diff_id} is of no image any more")))?,
+                false,
+            )
+        }
+        ChainLayer::Step(id) => {
+            let made = store.export_step(batch, id, None)?;
+            let packed = store.image_layer(&made.diff_id);
+            (packed.filter(|layer| batch.blob_size(&layer.blob.digest).is_some()).unwrap_or(made), true)
+        }
+    };
+    let annotations = LayerAnnotations {
+        media_type: known.blob.media_type.clone(),
+        diff_id: known.diff_id,
+        size: known.blob.size,
+        created_at: created.and_then(text),
+    };
+    let entry = CacheLayer { blob: known.blob.digest, parent: -1, annotations: Some(annotations) };
+    Ok((entry, new.then_some(known)))
+}
+
+/// Whether a chain is a beginning of a tree's layers.
+fn begins_with(tree: Option<&Tree>, chain: &Chain) -> bool {
+    matches!(tree, Some(Tree::Chain(whole)) if whole.starts_with(chain))
+}
+
+/// A blob as the client of a registry reads it.
+struct Blob<'a> {
+    batch: &'a Batch,
+    digest: Digest,
+}
+
+impl Source for Blob<'_> {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let mut file: File = self.batch.open_blob(&self.digest).map_err(io::Error::other)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(tokio::fs::File::from_std(file)))
+    }
+}
