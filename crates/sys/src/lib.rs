@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod cgroup;
+pub mod datagrams;
 pub mod epoll;
 pub mod error;
 pub mod failpoint;

@@ -27,21 +27,64 @@ use crate::userns;
 pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
     make_bundle(containers, &record.id)?;
     drop(containers.roots.of(&record.id));
-    let recipe = containers.mapped(record, recipe(containers, record)?);
-    let mount = recipe.mount().map_err(|error| not_mounted(&error))?;
-    supervise(containers, record, recipe, &mount)
+    let (joined, (config, mount)) = joining(containers, record, |planned| {
+        let recipe = containers.mapped(record, recipe(containers, record)?);
+        let mount = recipe.mount().map_err(|error| not_mounted(&error))?;
+        Ok((write_files(containers, record, planned, recipe, &mount)?, mount))
+    })?;
+    spawn(containers, &config, joined.as_ref(), &mount)
 }
 
-/// Starts the supervisor of a process on a tree that is mounted already: a container's, or that of a build.
+/// Starts the supervisor of a process on a tree that is mounted already: that of a build.
 pub(crate) fn supervise(
     containers: &Arc<Containers>,
     record: &Record,
     recipe: Recipe,
     mount: &DetachedMount,
 ) -> Result<(Handle, Events)> {
-    let bundle = make_bundle(containers, &record.id)?;
+    make_bundle(containers, &record.id)?;
+    let (joined, config) =
+        joining(containers, record, |planned| write_files(containers, record, planned, recipe, mount))?;
+    spawn(containers, &config, joined.as_ref(), mount)
+}
+
+/// Does `work` while the container's networks are joined: both wait for the kernel, for different locks of it.
+/// Where either fails, what was joined is left by whoever asked for the start.
+fn joining<T>(
+    containers: &Containers,
+    record: &Record,
+    work: impl FnOnce(Option<&Sandbox>) -> Result<T>,
+) -> Result<(Option<Joined>, T)> {
     let planned = containers.networks.plan(record)?;
-    let mut spec = spec(containers, record, planned.as_deref(), mount)?;
+    let Some(planned) = planned.as_deref().filter(|planned| planned.has_links()) else {
+        return Ok((None, work(planned.as_deref())?));
+    };
+    let attach = || containers.networks.attach(record, planned);
+    let (joined, done) = std::thread::scope(|scope| {
+        let attaching = std::thread::Builder::new().name("join".to_owned()).spawn_scoped(scope, attach);
+        let done = work(Some(planned));
+        let joined = match attaching {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err(Error::internal("join networks: panic"))),
+            // Threads ran out: one after the other, then.
+            Err(_) => attach(),
+        };
+        (joined, done)
+    });
+    let (done, joined) = (done?, joined?);
+    containers.networks.joined(record)?;
+    Ok((joined, done))
+}
+
+/// Writes what the supervisor and the runtime read.
+fn write_files(
+    containers: &Arc<Containers>,
+    record: &Record,
+    planned: Option<&Sandbox>,
+    recipe: Recipe,
+    mount: &DetachedMount,
+) -> Result<SupervisorConfig> {
+    let bundle = containers.config.bundle(&record.id);
+    let mut spec = spec(containers, record, planned, mount)?;
     let runtime = runtime(containers, record)?;
     if runtime.is_some() {
         // The oldest that says all there is to say: runtimes refuse what is newer than they are.
@@ -57,7 +100,7 @@ pub(crate) fn supervise(
     {
         make_directory(directory)?;
     }
-    let config = SupervisorConfig {
+    Ok(SupervisorConfig {
         id: record.id.clone(),
         socket: containers.config.socket(&record.id),
         rootfs: recipe,
@@ -67,14 +110,18 @@ pub(crate) fn supervise(
         restart: restart_policy(record),
         runtime,
         bundle,
-    };
-    let joined = match &planned {
-        Some(planned) => containers.networks.attach(record, planned)?,
-        None => None,
-    };
+    })
+}
+
+fn spawn(
+    containers: &Containers,
+    config: &SupervisorConfig,
+    joined: Option<&Joined>,
+    mount: &DetachedMount,
+) -> Result<(Handle, Events)> {
     let mut given = vec![(Carried::Root, mount.as_fd())];
-    given.extend(joined.iter().flat_map(Joined::given));
-    let started = containers.nursery.spawn(containers.executable.as_fd(), &config, &given);
+    given.extend(joined.iter().flat_map(|joined| joined.given()));
+    let started = containers.nursery.spawn(containers.executable.as_fd(), config, &given);
     started.map_err(|error| Error::internal(error.to_string()))
 }
 

@@ -64,7 +64,8 @@ impl Joined {
 
 impl Networks {
     /// Makes what [`Networks::plan`] has decided: ports are held first, then a namespace is connected. Sleeps.
-    /// `None`: nothing of it is in the kernel.
+    /// `None`: nothing of it is in the kernel. Does not look at the container's files, so that they may be written
+    /// meanwhile; [`Networks::joined`] is to follow.
     ///
     /// # Errors
     /// Docker's for ports that are taken; what the kernel refused. The plan stands until [`Networks::leave`].
@@ -83,13 +84,18 @@ impl Networks {
             self.unmake(&kernel, &record.id, &sandbox);
         }
         let joined = result?;
-        let bundle = self.config.bundle(&record.id);
-        // Written already; one that is not there was never anyone's to edit.
-        let files = std::fs::read(bundle.join("resolv.conf")).unwrap_or_default();
-        sandbox.resolv_conf = etc::digest(&files);
-        sandbox.save(&bundle)?;
         self.state().sandboxes.insert(record.id.clone(), Arc::new(sandbox));
         Ok(joined)
+    }
+
+    /// Writes down what a container has joined, for the next daemon; its files are written.
+    ///
+    /// # Errors
+    /// What the file system refused.
+    pub(crate) fn joined(&self, record: &Record) -> Result<()> {
+        // One that is not there was never anyone's to edit.
+        let files = std::fs::read(self.config.bundle(&record.id).join("resolv.conf")).unwrap_or_default();
+        self.note(record, |sandbox| sandbox.resolv_conf = etc::digest(&files))
     }
 
     fn make(&self, kernel: &Kernel, record: &Record, sandbox: &mut Sandbox) -> Result<Joined> {

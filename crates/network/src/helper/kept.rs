@@ -43,18 +43,20 @@ impl Kept {
 
     /// These ports are not held any more.
     pub(super) fn unreserved(&mut self, owner: &str, ports: &[Reservation]) {
+        let gone: HashSet<&Reservation> = ports.iter().collect();
         if let Some(held) = self.ports.get_mut(owner) {
-            held.retain(|port| !ports.contains(port));
+            held.retain(|port| !gone.contains(port));
         }
         if let Some(relays) = self.relays.get_mut(owner) {
-            relays.retain(|relay| !ports.contains(&relay.from));
+            relays.retain(|relay| !gone.contains(&relay.from));
         }
     }
 
     /// These relays run now, in place of others from the same ports.
     pub(super) fn relayed(&mut self, owner: &str, relays: &[Relay]) {
         let running = self.relays.entry(owner.to_owned()).or_default();
-        running.retain(|old| relays.iter().all(|new| new.from != old.from));
+        let from: HashSet<&Reservation> = relays.iter().map(|new| &new.from).collect();
+        running.retain(|old| !from.contains(&old.from));
         running.extend_from_slice(relays);
     }
 

@@ -5,7 +5,7 @@
 //! to on; one that refuses or fails is replaced at once. The last refusal is the answer when there is no other.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const DOMAIN: u16 = 53;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Client {
     /// From this address, over UDP.
-    Udp(SocketAddr),
+    Udp(SocketAddrV4),
     /// Over this connection.
     Tcp(Key),
 }

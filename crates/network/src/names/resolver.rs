@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
+use wharf_sys::datagrams::{self, Part};
 use wharf_sys::epoll::EventFlags;
 use wharf_sys::time::Instant;
 
@@ -22,8 +21,10 @@ use crate::helper::slots::Key;
 use crate::helper::source::Source;
 use crate::helper::space::Spaces;
 
-/// Questions taken from one socket before the others have their turn.
-const BURST: usize = 32;
+/// How often one socket is looked at before the others have their turn.
+const ROUNDS: usize = 16;
+/// The longest question over UDP; longer ones have to come over TCP.
+const PIECE: usize = 4096;
 /// How long a server that was silent is asked after the others.
 const SILENT: Duration = Duration::from_secs(20);
 
@@ -41,6 +42,11 @@ pub(crate) struct Resolver {
     buffer: Vec<u8>,
     /// Where answers are written.
     out: Vec<u8>,
+    /// Questions over UDP that were received together, by their places in the buffer.
+    heard: Vec<Part>,
+    /// Answers over UDP that are sent together, one after the other, and their places.
+    said: Vec<u8>,
+    unsent: Vec<Part>,
     dice: u64,
     pub(crate) counts: Counts,
 }
@@ -69,6 +75,9 @@ impl Resolver {
             silent: HashMap::new(),
             buffer: vec![0; MAX_MESSAGE],
             out: Vec::new(),
+            heard: Vec::new(),
+            said: Vec::new(),
+            unsent: Vec::new(),
             dice: u64::from_ne_bytes(seed) | 1,
             counts: Counts::default(),
         })
@@ -126,15 +135,26 @@ impl Resolver {
 
     /// Questions have come over UDP.
     pub(crate) fn questions(&mut self, ground: &Ground<'_>, spaces: &mut Spaces, key: Key) {
-        for _ in 0..BURST {
-            let Some(socket) = spaces.udp(key) else { return };
-            let received = rustix::net::recvfrom(socket, &mut self.buffer[..], RecvFlags::DONTWAIT);
+        let (mut buffer, mut heard) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.heard));
+        for round in 0..ROUNDS {
+            let Some(socket) = spaces.udp(key) else { break };
             // Errors are those of answers that could not be delivered, or the end of the queue.
-            let Ok((_, length, Some(from))) = received else { return };
-            let Ok(from) = SocketAddr::try_from(from) else { return };
-            let message = self.buffer[..length].to_vec();
-            self.question(ground, spaces, key, &message, Client::Udp(from));
+            let mut received = datagrams::receive(socket, &mut buffer, PIECE, &mut heard);
+            if received.is_err() && round > 0 {
+                // Who was just answered often asks on: giving way to him costs less than being woken by him.
+                std::thread::yield_now();
+                received = datagrams::receive(socket, &mut buffer, PIECE, &mut heard);
+            }
+            if received.is_err() {
+                break;
+            }
+            for part in &heard {
+                let message = &buffer[part.start..part.start + part.length];
+                self.question(ground, spaces, key, message, Client::Udp(part.peer));
+            }
+            self.flush(spaces, key);
         }
+        (self.buffer, self.heard) = (buffer, heard);
     }
 
     /// Clients want to ask over TCP.
@@ -182,7 +202,7 @@ impl Resolver {
             }
             Err(message::Bad(Some(code))) => {
                 message::refuse(message, code, &mut self.out);
-                return self.send(ground, spaces, space, client);
+                return self.send(ground, spaces, client);
             }
         };
         let Some(place) = spaces.get(space) else { return };
@@ -192,7 +212,7 @@ impl Resolver {
                 self.shuffle(&mut records);
                 let limit = limit(client, &query);
                 query.answer(message, code, &records, limit, &mut self.out);
-                self.send(ground, spaces, space, client);
+                self.send(ground, spaces, client);
             }
             Decision::Forward => {
                 self.counts.forwarded += 1;
@@ -243,20 +263,29 @@ impl Resolver {
                 query.answer(&landing.message, Code::ServerFailure, &[], limit, &mut self.out);
             }
         }
-        self.send(ground, spaces, landing.space, landing.client);
+        self.send(ground, spaces, landing.client);
+        self.flush(spaces, landing.space);
     }
 
-    /// Sends what was written.
-    fn send(&mut self, ground: &Ground<'_>, spaces: &mut Spaces, space: Key, client: Client) {
+    /// Sends what was written; over UDP with the next [`Resolver::flush`].
+    fn send(&mut self, ground: &Ground<'_>, spaces: &mut Spaces, client: Client) {
         match client {
-            Client::Udp(to) => {
-                let Some(socket) = spaces.udp(space) else { return };
-                // A client that went away, or does not read, asks again.
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                let _lost = rustix::net::sendto(socket, &self.out, flags, &to);
+            Client::Udp(peer) => {
+                let part = Part { start: self.said.len(), length: self.out.len(), peer };
+                self.said.extend_from_slice(&self.out);
+                self.unsent.push(part);
             }
             Client::Tcp(caller) => self.callers.say(ground.epoll, spaces, caller, &self.out),
         }
+    }
+
+    /// Sends the answers over UDP. A client that went away, or does not read, asks again.
+    fn flush(&mut self, spaces: &Spaces, space: Key) {
+        if let Some(socket) = spaces.udp(space) {
+            datagrams::send(socket, &self.said, &self.unsent);
+        }
+        self.said.clear();
+        self.unsent.clear();
     }
 
     /// Spreads clients that take the first address over all of them.
