@@ -10,6 +10,7 @@ use crate::host::Instance;
 pub const TESTS: &[Test] = &[
     ("ports::conflicts_are_found_and_told", conflicts_are_found_and_told),
     ("ports::two_thousand_ports", two_thousand_ports),
+    ("ports::two_thousand_ports_of_one", two_thousand_ports_of_one),
 ];
 
 pub fn request(protocol: Protocol, port: u16) -> PortRequest {
@@ -72,4 +73,26 @@ fn two_thousand_ports() {
     let held: Vec<Reservation> = again.reserve("container-199", &[request(Protocol::Tcp, 11_999)]).unwrap();
     assert_eq!(held.len(), 2);
     assert_eq!(again.stats().unwrap().ports, 4000);
+}
+
+/// More than one frame tells.
+fn two_thousand_ports_of_one() {
+    let instance = Instance::start();
+    let helper = &instance.helper;
+    let wanted = |first: u16| -> Vec<PortRequest> {
+        (first..first + 2000).map(|port| request(Protocol::Tcp, port)).collect()
+    };
+    let held = helper.reserve("a", &wanted(20_000)).unwrap();
+    assert_eq!(held.len(), 4000);
+    assert_eq!((held[0].port, held[3999].port), (20_000, 21_999));
+    let to = "10.9.1.2:80".parse().unwrap();
+    let relays: Vec<_> = held.iter().filter_map(|port| Helper::relay_for(port, to)).collect();
+    helper.relay("a", &relays).unwrap();
+
+    // The last of them is another's: none is held in the end, but what was held before.
+    helper.reserve("b", &wanted(18_000)[..1]).unwrap();
+    assert!(helper.reserve("b", &wanted(18_001)).is_err());
+    assert_eq!(helper.stats().unwrap().ports, 4002);
+    helper.unreserve("a", &held[..3998]).unwrap();
+    assert_eq!(helper.stats().unwrap().ports, 4);
 }
