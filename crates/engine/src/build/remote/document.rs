@@ -122,7 +122,12 @@ impl Known {
                 continue;
             };
             let place = |at: &usize| Some((places.get(*at).copied().flatten()?, record.base.contains(at)));
+            let created = chain.created_at.as_deref().and_then(milliseconds);
             let Some(chain) = chain.layers.iter().map(place).collect::<Option<Vec<_>>>() else { continue };
+            // The time of a result is that of its last layer: the history of an image need not have one for each.
+            if let (Some(created), Some((last, false))) = (created, chain.last()) {
+                known.layers[*last].created = created;
+            }
             known.records.entry(record.digest).or_insert(chain);
         }
         known

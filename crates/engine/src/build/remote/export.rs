@@ -64,7 +64,11 @@ impl Build {
         let mut results = Results::new();
         for key in keys {
             for (at, chain) in self.hold.results(&key).into_iter().flatten().enumerate() {
-                let part = || products.iter().any(|product| begins_with(product.tree.as_ref(), &chain));
+                let part = || {
+                    let of =
+                        |tree: &Tree| matches!(tree, Tree::Chain(whole) if place(whole, &chain).is_some());
+                    products.iter().any(|product| product.tree.as_ref().is_some_and(of))
+                };
                 if all || part() {
                     results.insert(slot(&key, at), chain);
                 }
@@ -215,14 +219,18 @@ impl Build {
         let results = self.results(std::slice::from_ref(product), false);
         let mut records = Vec::new();
         for (digest, chain) in results {
+            let Some(first) = place(whole, &chain) else { continue };
             let base = chain.iter().enumerate().filter(|(_, layer)| matches!(layer, ChainLayer::Image(_)));
+            let created = match chain.last() {
+                Some(ChainLayer::Step(id)) => self.builds.store.step_created(id).and_then(text),
+                _ => None,
+            };
             records.push(CacheRecord {
                 digest,
-                base: base.map(|(at, _)| at).collect(),
-                // A result of a product is a beginning of its layers.
+                base: base.map(|(at, _)| first + at).collect(),
                 chains: vec![CacheChain {
-                    layers: (0..chain.len().min(whole.len())).collect(),
-                    created_at: None,
+                    layers: (first..first + chain.len()).collect(),
+                    created_at: created,
                 }],
             });
         }
@@ -263,9 +271,12 @@ fn entry(
     Ok((entry, new.then_some(known)))
 }
 
-/// Whether a chain is a beginning of a tree's layers.
-fn begins_with(tree: Option<&Tree>, chain: &Chain) -> bool {
-    matches!(tree, Some(Tree::Chain(whole)) if whole.starts_with(chain))
+/// Where in a product's layers a result's are.
+fn place(whole: &Chain, chain: &Chain) -> Option<usize> {
+    if chain.is_empty() {
+        return None;
+    }
+    whole.windows(chain.len()).position(|part| part == chain)
 }
 
 /// A blob as the client of a registry reads it.
