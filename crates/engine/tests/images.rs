@@ -281,7 +281,7 @@ async fn names_move_and_go_in_dockers_words() {
 
     world.runs_on(&id.to_string(), false);
     let (container, short) = ("c".repeat(12), id.short());
-    let removal = world.images.remove("app:1", false, false).await.unwrap_err();
+    let removal = world.images.remove("app:1", false, false, &[]).await.unwrap_err();
     assert_eq!(removal.kind(), ErrorKind::Conflict);
     assert_eq!(
         removal.message(),
@@ -289,7 +289,7 @@ async fn names_move_and_go_in_dockers_words() {
             "conflict: unable to remove repository reference \"app:1\" (must force) - container {container} is using its referenced image {short}"
         )
     );
-    let removal = world.images.remove(&short, false, false).await.unwrap_err();
+    let removal = world.images.remove(&short, false, false, &[]).await.unwrap_err();
     assert_eq!(
         removal.message(),
         format!(
@@ -297,7 +297,7 @@ async fn names_move_and_go_in_dockers_words() {
         )
     );
     world.runs_on(&id.to_string(), true);
-    let removal = world.images.remove(&short, true, false).await.unwrap_err();
+    let removal = world.images.remove(&short, true, false, &[]).await.unwrap_err();
     assert_eq!(
         removal.message(),
         format!(
@@ -305,7 +305,7 @@ async fn names_move_and_go_in_dockers_words() {
         )
     );
     world.users.lock().unwrap().clear();
-    let items = world.images.remove("app:1", false, false).await.unwrap();
+    let items = world.images.remove("app:1", false, false, &[]).await.unwrap();
     let said: Vec<&str> = items
         .iter()
         .map(|item| if item.deleted.is_empty() { item.untagged.as_str() } else { item.deleted.as_str() })
