@@ -346,7 +346,7 @@ async fn imports_commits_and_prunes_work_together() {
         [child.id.to_string(), base.id.to_string()]
     );
     assert_eq!(world.images.descendants("base").len(), 2);
-    let removal = world.images.remove(&base.id.short(), true, false).await.unwrap_err();
+    let removal = world.images.remove(&base.id.short(), true, false, &[]).await.unwrap_err();
     assert!(removal.message().ends_with("(cannot be forced) - image has dependent child images"));
 
     let filters = |text: &str| wharf_api::Filters::parse(text).unwrap();
