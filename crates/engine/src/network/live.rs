@@ -1,6 +1,6 @@
 //! Networks of a container that runs, changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -254,8 +254,10 @@ pub(super) fn route_ports(kernel: &Kernel, owner: &str, sandbox: &mut Sandbox) -
         let own = |address| endpoint.addresses.iter().any(|net| net.addr() == address);
         let wanted: Vec<_> = mappings.iter().filter(|mapping| own(mapping.container)).cloned().collect();
         let Some(attached) = &mut endpoint.attached else { continue };
-        let gone: Vec<_> = attached.ports.iter().filter(|one| !wanted.contains(one)).cloned().collect();
-        let new: Vec<_> = wanted.into_iter().filter(|one| !attached.ports.contains(one)).collect();
+        // There may be thousands.
+        let (was, is): (HashSet<_>, HashSet<_>) = (attached.ports.iter().collect(), wanted.iter().collect());
+        let gone: Vec<_> = attached.ports.iter().filter(|one| !is.contains(one)).cloned().collect();
+        let new: Vec<_> = wanted.iter().filter(|one| !was.contains(one)).cloned().collect();
         if !gone.is_empty() {
             kernel.plane.unpublish(attached, &gone)?;
         }

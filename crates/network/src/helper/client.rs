@@ -281,7 +281,8 @@ impl Helper {
     /// [`HelperError::Failed`]: the owner does not hold the port, or it is neither TCP nor UDP.
     pub fn relay(&self, owner: &str, relays: &[Relay]) -> Result<()> {
         let mut state = self.lock();
-        for some in relays.chunks(AT_ONCE) {
+        let new = state.kept.not_running(owner, relays);
+        for some in new.chunks(AT_ONCE) {
             let request = Request::Relay { owner: owner.to_owned(), relays: some.to_vec() };
             self.done(&mut state, &request, &[])?;
             state.kept.relayed(owner, some);

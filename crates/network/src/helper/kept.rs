@@ -52,6 +52,12 @@ impl Kept {
         }
     }
 
+    /// Those of these relays that do not run yet.
+    pub(super) fn not_running(&self, owner: &str, relays: &[Relay]) -> Vec<Relay> {
+        let running: HashSet<&Relay> = self.relays.get(owner).into_iter().flatten().collect();
+        relays.iter().filter(|relay| !running.contains(relay)).cloned().collect()
+    }
+
     /// These relays run now, in place of others from the same ports.
     pub(super) fn relayed(&mut self, owner: &str, relays: &[Relay]) {
         let running = self.relays.entry(owner.to_owned()).or_default();

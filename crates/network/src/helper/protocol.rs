@@ -88,7 +88,7 @@ pub struct Reservation {
 /// What arrives at the socket that holds a port is carried to a container by the helper: for `[::1]`, which
 /// the kernel cannot translate, and for IPv6 on the host with a container that has IPv4 only. What the
 /// firewall translates never arrives there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Relay {
     /// The held port, of TCP or UDP.
     pub from: Reservation,
