@@ -42,4 +42,5 @@ pub use fetch::Remote;
 pub use login::Login;
 pub use repository::{Repository, Target};
 pub use shared::Client;
+pub use transport::lookup_host;
 pub use upload::{OnRetry, Pushed, Source, Upload};

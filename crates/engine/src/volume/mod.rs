@@ -7,6 +7,7 @@
 
 mod copy_up;
 mod disk;
+mod host;
 mod list;
 mod mounted;
 mod name;

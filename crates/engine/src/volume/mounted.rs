@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::ToSocketAddrs;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use wharf_sys::mount::{Attributes, DetachedMount, Propagation};
 
 use super::disk::{self, Stored};
 use super::options::DeviceMount;
-use super::{Volumes, directory, lock};
+use super::{Volumes, directory, host, lock};
 use crate::container::spec::points::{Kind, Point};
 use crate::error::{Error, Result};
 
@@ -346,15 +346,15 @@ fn file_system((kind, device, options): &DeviceMount) -> std::io::Result<Detache
 /// A network file system's server by its address: the kernel knows no names.
 fn resolve(kind: &str, option: &str) -> std::io::Result<String> {
     match option.strip_prefix("addr=") {
-        Some(host) if kind.starts_with("nfs") || kind == "cifs" => {
-            let found = (host, 0).to_socket_addrs().map_err(|error| {
+        Some(server) if kind.starts_with("nfs") || kind == "cifs" => {
+            let found = host::addresses(server).map_err(|error| {
                 std::io::Error::new(
                     error.kind(),
                     format!("error resolving passed in network volume address: {error}"),
                 )
             })?;
-            let address = found.map(|address| address.ip().to_string()).next();
-            Ok(format!("addr={}", address.as_deref().unwrap_or(host)))
+            let address = found.first().map(IpAddr::to_string);
+            Ok(format!("addr={}", address.as_deref().unwrap_or(server)))
         }
         _ => Ok(option.to_owned()),
     }

@@ -16,6 +16,7 @@ mod x509;
 pub(crate) use body::{Answer, Outgoing};
 pub(crate) use exchange::{Exchange, Head, Transport, Wait};
 pub(crate) use insecure::Insecure;
+pub use resolve::lookup_host;
 pub(crate) use url::{Origin, Scheme, Url, escape, split_authority};
 
 use self::connect::Connector;

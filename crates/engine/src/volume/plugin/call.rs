@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::Value;
 
 use super::discover::Address;
+use crate::volume::host;
 
 /// The longest answer that is read, in bytes, and the longest head of one.
 const ANSWER: u64 = 16 << 20;
@@ -181,9 +182,13 @@ fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-fn connect_tcp(host: &str, deadline: Instant) -> io::Result<TcpStream> {
+fn connect_tcp(place: &str, deadline: Instant) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in host.to_socket_addrs()? {
+    let (name, port) = place.rsplit_once(':').unwrap_or((place, ""));
+    let port =
+        port.parse().map_err(|_| io::Error::other(format!("address {place}: missing port in address")))?;
+    for address in host::addresses(name.trim_matches(['[', ']']))? {
+        let address = SocketAddr::new(address, port);
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
             Ok(stream) => return Ok(stream),

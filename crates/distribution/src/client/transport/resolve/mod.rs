@@ -45,6 +45,14 @@ impl Resolver {
     }
 }
 
+/// The addresses of `host` by the files of this host, never none; an address stands for itself.
+///
+/// # Errors
+/// [`TransportError::Lookup`] in Go's words.
+pub async fn lookup_host(host: &str) -> Result<Vec<IpAddr>, TransportError> {
+    Resolver::new(NameFiles::default()).lookup(host).await
+}
+
 /// The text of a file; one that cannot be read says nothing.
 async fn read(path: &std::path::Path) -> String {
     use tokio::io::AsyncReadExt as _;
