@@ -2,6 +2,8 @@
 
 use wharf_api::Filters;
 
+use super::prune::PruneOptions;
+
 /// What a person has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachePolicy {
@@ -14,24 +16,7 @@ pub struct CachePolicy {
     /// Bytes of the disk that are to be free; `None`: two tenths of it.
     pub free: Option<u64>,
     /// Rules in place of the usual ones; they are gone through in their order.
-    pub rules: Vec<CacheRule>,
-}
-
-/// One rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CacheRule {
-    /// Also what images have too.
-    pub all: bool,
-    /// What it is about.
-    pub filters: Filters,
-    /// What was used within so many seconds stays.
-    pub unused_for: i64,
-    /// Bytes.
-    pub reserved: u64,
-    /// Bytes; 0: any number.
-    pub most: u64,
-    /// Bytes.
-    pub free: u64,
+    pub rules: Vec<PruneOptions>,
 }
 
 impl Default for CachePolicy {
@@ -50,7 +35,7 @@ const LONG: i64 = 60 * 24 * 3600;
 impl CachePolicy {
     /// The rules on a disk of `size` bytes, BuildKit's own where none are set.
     #[must_use]
-    pub fn rules(&self, size: u64) -> Vec<CacheRule> {
+    pub fn rules(&self, size: u64) -> Vec<PruneOptions> {
         if !self.rules.is_empty() {
             return self.rules.clone();
         }
@@ -59,17 +44,17 @@ impl CachePolicy {
             light.add("type", kind);
         }
         let most = self.most.unwrap_or(size / 10 * 6);
-        let caps = CacheRule {
+        let caps = PruneOptions {
             reserved: self.reserved.unwrap_or(size / 10).min(most),
             most,
             free: self.free.unwrap_or(size / 10 * 2),
-            ..CacheRule::default()
+            ..PruneOptions::default()
         };
         vec![
-            CacheRule { filters: light, unused_for: SHORT, most: SHORT_BYTES, ..CacheRule::default() },
-            CacheRule { unused_for: LONG, ..caps.clone() },
+            PruneOptions { filters: light, unused_for: SHORT, most: SHORT_BYTES, ..PruneOptions::default() },
+            PruneOptions { unused_for: LONG, ..caps.clone() },
             caps.clone(),
-            CacheRule { all: true, ..caps },
+            PruneOptions { all: true, ..caps },
         ]
     }
 }

@@ -40,7 +40,7 @@ pub use classic::ClassicOptions;
 pub use client::{Client, Files, SshSocket, Transfer};
 pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
 pub use failure::{BuildFailure, Place};
-pub use limits::{CachePolicy, CacheRule};
+pub use limits::CachePolicy;
 pub use prune::{PruneOptions, kind as cache_kind};
 pub use remote::CacheOptions;
 pub use request::{

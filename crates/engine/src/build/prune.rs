@@ -8,7 +8,6 @@ use wharf_api::{BuildCache, BuildCachePruned, Filters};
 use wharf_build::solve::{CacheKind, CacheUsage};
 
 use super::Builds;
-use super::limits::CacheRule;
 use super::mirror::MirrorUsage;
 use crate::error::{Error, Result};
 use crate::events::Kind;
@@ -16,7 +15,7 @@ use crate::image::until_time;
 use crate::pools::Class;
 
 /// What may go, and how much of it may stay.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Also what images have too.
     pub all: bool,
@@ -152,9 +151,7 @@ impl Builds {
         }
         let size = self.disk().0;
         for rule in policy.rules(size) {
-            let CacheRule { all, filters, unused_for, reserved, most, free } = rule;
-            let options = PruneOptions { all, filters, unused_for, reserved, most, free };
-            match self.prune_now(&options) {
+            match self.prune_now(&rule) {
                 Ok(gone) if !gone.is_empty() => {
                     tracing::info!("build cache: {} records went to make room", gone.len());
                 }

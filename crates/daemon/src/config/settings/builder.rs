@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use wharf_api::Filters;
-use wharf_engine::build::{CachePolicy, CacheRule};
+use wharf_engine::build::{CachePolicy, PruneOptions};
 
 use super::{Reader, SettingsError, bytes};
 
@@ -26,7 +26,7 @@ pub(super) fn cache(values: &Reader) -> Result<CachePolicy, SettingsError> {
     })
 }
 
-fn rule(value: &Value) -> Result<CacheRule, SettingsError> {
+fn rule(value: &Value) -> Result<PruneOptions, SettingsError> {
     let Value::Object(rule) = value else {
         return Err(SettingsError(format!("builder.gc.policy: {value} is no rule")));
     };
@@ -41,7 +41,7 @@ fn rule(value: &Value) -> Result<CacheRule, SettingsError> {
             _ => filters.add(key, value),
         }
     }
-    Ok(CacheRule {
+    Ok(PruneOptions {
         all: rule.get("all").and_then(Value::as_bool).unwrap_or(false),
         filters,
         unused_for,

@@ -157,7 +157,10 @@ async fn listen(mut stream: tokio::net::UnixStream, step: Step) {
 
 /// Takes away what builds of a daemon that was killed had mounted, and their files.
 pub(super) fn sweep(places: &Path) {
-    mounts::sweep(places);
+    if let Err(error) = mounts::sweep(places) {
+        tracing::warn!("unmount what is below {}: {error}", places.display());
+        return;
+    }
     match std::fs::remove_dir_all(places) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!("remove {}: {error}", places.display());

@@ -154,7 +154,9 @@ impl Drop for Mounts<'_> {
     fn drop(&mut self) {
         for path in self.mounted.iter().rev() {
             if let Err(error) = unmount(path, UnmountFlags::DETACH) {
+                // Removing the directory would remove what is mounted there; the next start sweeps it.
                 tracing::warn!("unmount {}: {error}", path.display());
+                return;
             }
         }
         match fs::remove_dir_all(&self.place) {
@@ -180,14 +182,34 @@ fn below(base: &Path, selector: &str) -> Result<PathBuf, String> {
 }
 
 /// Unmounts what is mounted below a directory.
-pub(super) fn sweep(places: &Path) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let below = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
-    let mut below: Vec<&Path> = below.filter(|path| path.starts_with(places)).collect();
+///
+/// # Errors
+/// When something is, or may be, mounted there still: removing the directory would remove what that shows.
+pub(super) fn sweep(places: &Path) -> std::io::Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut below: Vec<PathBuf> =
+        table.lines().filter_map(place).filter(|path| path.starts_with(places)).collect();
     below.reverse();
     for path in below {
-        if let Err(error) = unmount(path, UnmountFlags::DETACH) {
-            tracing::warn!("unmount {}: {error}", path.display());
-        }
+        unmount(&path, UnmountFlags::DETACH)?;
+    }
+    Ok(())
+}
+
+/// Where a line of mountinfo says that something is mounted.
+fn place(line: &str) -> Option<PathBuf> {
+    let escaped = line.split(' ').nth(4)?;
+    let path = escaped.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
+    Some(path.replace("\\134", "\\").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_with_spaces_are_found() {
+        let line = r"31 23 8:1 / /data\040root/build/1 rw shared:1 - ext4 /dev/vda rw";
+        assert_eq!(place(line), Some("/data root/build/1".into()));
     }
 }
