@@ -9,6 +9,9 @@ scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-cer
   wget gpgv util-linux bsdutils
 scripts/clients.sh
 export RUST_BACKTRACE=0
+# A test program that waits for ever is ended, after cargo has named the test ("has been running for over 60 seconds"):
+# none takes a third of this on two slow cores.
+export "CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=timeout --foreground --kill-after=30 ${WHARF_TEST_SECONDS:-900}"
 cargo test --workspace "$@"
 suites=(api cp events hello images life logs network options pull push streams survival)
 WHARF_TEST_CLIENT=wharf cargo test -p wharf "${suites[@]/#/--test=}" "$@"

@@ -197,15 +197,14 @@ fn in_child(
 }
 
 /// Collects the process of a failed launch or exec of this test: until then its pid namespace cannot end. It still has the
-/// name of the thread that forked it.
+/// name of the thread that forked it, and may not have ended yet when its failure is told.
 pub fn collect_failed() {
     let name = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    let parent = format!("PPid:\t{}\n", std::process::id());
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let status = read("status");
-        let is_ours =
-            status.contains(&format!("PPid:\t{}\n", std::process::id())) && status.contains("State:\tZ");
-        if let (true, Some(pid)) = (is_ours && read("comm") == name, entry.file_name().to_str()) {
+        let is_ours = read("status").contains(&parent) && read("comm") == name;
+        if let (true, Some(pid)) = (is_ours, entry.file_name().to_str()) {
             process::wait(pid.parse().unwrap()).unwrap();
         }
     }
