@@ -117,6 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     let row = |what: &str, unit| Row::new(what, unit, names.len());
     let (mut push, mut pull, mut both) =
         (row("push", "MB/s"), row("pull", "MB/s"), row("push and pull", "MB/s").wants(Wanted::More(2.0)));
+    let (mut pushing, mut pulling) = (row("cpu per GB pushed", "s"), row("cpu per GB pulled", "s"));
     let (mut cpu, mut peak, mut anonymous) = (
         row("cpu per GB moved", "s"),
         row("memory, peak", "MB").wants(Wanted::Less(4.0)),
@@ -128,16 +129,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
             let before = registry.cpu()?;
             let first = blobs(arguments, &mut seed);
             let second = blobs(arguments, &mut seed);
+            let gigabytes = (arguments.size * arguments.blobs * arguments.clients) as f64 / 1000.0;
             push.samples[index].push(measure(registry, &first, true, false)?);
+            let pushed = registry.cpu()?;
+            pushing.samples[index].push((pushed - before) / gigabytes);
             pull.samples[index].push(measure(registry, &first, false, true)?);
+            pulling.samples[index].push((registry.cpu()? - pushed) / gigabytes);
             both.samples[index].push(mixed(registry, &second, &first)?);
-            let moved = (arguments.size * arguments.blobs * arguments.clients * 4) as f64 / 1000.0;
-            cpu.samples[index].push((registry.cpu()? - before) / moved);
+            cpu.samples[index].push((registry.cpu()? - before) / (4.0 * gigabytes));
             peak.samples[index].push(registry.memory("VmHWM:")?);
             anonymous.samples[index].push(registry.memory("RssAnon:")?);
         }
     }
-    Ok(table_of(&names, &[push, pull, both, cpu, peak, anonymous]))
+    Ok(table_of(&names, &[push, pull, both, pushing, pulling, cpu, peak, anonymous]))
 }
 
 /// What one client sends and fetches: each blob with its digest.

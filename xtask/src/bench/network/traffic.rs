@@ -15,6 +15,8 @@ const BYTES: u16 = 15201;
 const REQUESTS: u16 = 15202;
 /// Connections and lookups at a time.
 const AT_A_TIME: usize = 8;
+/// Questions that a client has open at a time.
+const WINDOWS: [u16; 2] = [1, 8];
 
 /// What this program does in a namespace.
 #[derive(Debug, clap::Subcommand)]
@@ -27,7 +29,7 @@ pub(super) enum Role {
     Request { to: SocketAddr, seconds: u64 },
     /// Asks for a name, and says how many answers came in a second
     #[command(hide = true)]
-    Lookup { name: String, seconds: u64 },
+    Lookup { name: String, seconds: u64, window: u16 },
 }
 
 /// Plays a role.
@@ -35,7 +37,7 @@ pub(super) fn play(role: &Role) -> Result<String> {
     match role {
         Role::Serve { port } => serve(*port),
         Role::Request { to, seconds } => rate(*seconds, |until| request(*to, until)),
-        Role::Lookup { name, seconds } => rate(*seconds, |until| lookup(name, until)),
+        Role::Lookup { name, seconds, window } => rate(*seconds, |until| lookup(name, *window, until)),
     }
 }
 
@@ -84,7 +86,8 @@ fn request(to: SocketAddr, until: Instant) -> Result<u64> {
     Ok(count)
 }
 
-fn lookup(name: &str, until: Instant) -> Result<u64> {
+/// Asks `window` questions, reads as many answers, and so on.
+fn lookup(name: &str, window: u16, until: Instant) -> Result<u64> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect("127.0.0.11:53")?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -97,13 +100,17 @@ fn lookup(name: &str, until: Instant) -> Result<u64> {
     question.extend_from_slice(&[0, 0, 1, 0, 1]);
     let (mut count, mut buffer) = (0_u64, [0; 512]);
     while Instant::now() < until {
-        question[..2].copy_from_slice(&u16::try_from(count % 65_536)?.to_be_bytes());
-        socket.send(&question)?;
-        let length = socket.recv(&mut buffer)?;
-        if length < 12 || buffer[7] == 0 {
-            bail!("{name} has no address");
+        for number in 0..window {
+            question[..2].copy_from_slice(&number.to_be_bytes());
+            socket.send(&question)?;
         }
-        count += 1;
+        for _ in 0..window {
+            let length = socket.recv(&mut buffer)?;
+            if length < 12 || buffer[7] == 0 {
+                bail!("{name} has no address");
+            }
+        }
+        count += u64::from(window);
     }
     Ok(count)
 }
@@ -202,14 +209,22 @@ fn number(mut command: Command) -> Result<f64> {
     said.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
-/// Lookups of a container's name.
+/// Lookups of a container's name: by clients that wait for each answer, and by such that keep several questions
+/// open, as `dnsperf` does, so that it is the resolver that has to be waited for.
 pub(super) fn lookups(sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
-    let mut row = Row::new("name lookups", "/s", sides.len());
-    for _ in 0..rounds {
-        for (index, side) in sides.iter().enumerate() {
-            let command = own(&side.client, &["lookup", side.name, &seconds.to_string()])?;
-            row.samples[index].push(number(command)?);
+    let row = |window: u16| {
+        Row::new(format!("name lookups, {AT_A_TIME} clients, {window} open each"), "/s", sides.len())
+    };
+    let mut rows = Vec::new();
+    for window in WINDOWS {
+        let mut row = row(window);
+        for _ in 0..rounds {
+            for (index, side) in sides.iter().enumerate() {
+                let words = ["lookup", side.name, &seconds.to_string(), &window.to_string()];
+                row.samples[index].push(number(own(&side.client, &words)?)?);
+            }
         }
+        rows.push(row);
     }
-    Ok(vec![row])
+    Ok(rows)
 }
