@@ -21,6 +21,7 @@ mod inspect;
 mod message;
 mod mount;
 mod network;
+pub mod rpc;
 pub mod shape;
 mod stats;
 pub mod stdcopy;

@@ -11,6 +11,7 @@ pub mod inherit;
 pub mod link;
 pub mod memory;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 mod overlay;

@@ -14,7 +14,6 @@ mod error;
 mod export;
 mod frontend;
 mod gateway;
-mod health;
 mod history;
 mod llb;
 mod progress;

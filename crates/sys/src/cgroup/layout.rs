@@ -7,7 +7,8 @@ use std::{
 
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::mountinfo;
 
 /// Which interface limits and statistics go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +55,7 @@ impl Layout {
     /// # Errors
     /// `ENOENT` where none is mounted.
     pub fn detect() -> Result<Self> {
-        let mounts =
-            std::fs::read_to_string("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo")?;
-        Self::parse(&mounts).ok_or_else(|| Error::new("find a cgroup mount", Errno::NOENT))
+        Self::find(mountinfo::read()?).ok_or_else(|| Error::new("find a cgroup mount", Errno::NOENT))
     }
 
     /// The same, read once in a process's life.
@@ -72,19 +71,16 @@ impl Layout {
         Ok(LAYOUT.get_or_init(|| found))
     }
 
-    fn parse(mountinfo: &str) -> Option<Self> {
+    fn find(mounts: Vec<mountinfo::Entry>) -> Option<Self> {
         /// Flags of the mount, among which the controllers stand.
         const FLAGS: [&str; 8] =
             ["rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "none"];
         let (mut v1, mut v2) = (Vec::<Hierarchy>::new(), None);
-        for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let (Some(dir), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
-            let dir = PathBuf::from(unescape(dir));
-            match right.next() {
-                Some("cgroup2") if v2.is_none() => v2 = Some(dir),
-                Some("cgroup") => {
-                    let names = right.nth(1).unwrap_or_default().split(',');
+        for mountinfo::Entry { place: dir, kind, options, .. } in mounts {
+            match kind.as_str() {
+                "cgroup2" if v2.is_none() => v2 = Some(dir),
+                "cgroup" => {
+                    let names = options.split(',');
                     let names = names.filter(|n| !FLAGS.contains(n) && !n.starts_with("release_agent="));
                     let controllers: Vec<String> = names.map(str::to_owned).collect();
                     if !controllers.is_empty() && !v1.iter().any(|known| known.controllers == controllers) {
@@ -104,11 +100,6 @@ impl Layout {
     }
 }
 
-/// Mount points are written with blanks and backslashes in octal.
-fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-}
-
 impl AsRef<Path> for Hierarchy {
     fn as_ref(&self) -> &Path {
         &self.dir
@@ -121,18 +112,18 @@ mod tests {
 
     #[test]
     fn hybrid_and_pure_layouts_are_told_apart() {
-        let hybrid = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        let hybrid = b"32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
             40 31 0:37 / /sys/fs/cgroup/systemd rw shared:1 - cgroup cgroup rw,xattr,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-        let layout = Layout::parse(hybrid).unwrap();
+        let layout = Layout::find(mountinfo::parse(hybrid)).unwrap();
         assert_eq!(layout.version, Version::V1);
         assert_eq!(layout.v1[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(layout.v1[1].controllers, ["name=systemd"]);
         assert_eq!(layout.v2, Some("/sys/fs/cgroup/unified".into()));
 
-        let pure = "41 31 0:38 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-        let layout = Layout::parse(pure).unwrap();
+        let pure = b"41 31 0:38 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let layout = Layout::find(mountinfo::parse(pure)).unwrap();
         assert_eq!((layout.version, layout.v1.len()), (Version::V2, 0));
-        assert_eq!(Layout::parse("1 2 0:3 / / rw - ext4 /dev/sda rw\n"), None);
+        assert_eq!(Layout::find(mountinfo::parse(b"1 2 0:3 / / rw - ext4 /dev/sda rw\n")), None);
     }
 }

@@ -11,9 +11,10 @@ use serde_json::Value;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 use wharf_api::client::Client;
+use wharf_api::rpc::{Caller, LARGEST};
 
 use super::super::Outcome;
-use super::wire::{self, Caller, LARGEST};
+use super::wire;
 use super::{Build, failure, random, session};
 use crate::connect::Target;
 use crate::error::{CliError, print};
@@ -29,7 +30,7 @@ pub(super) async fn call(build: &Build, client: &Client, target: &Target, questi
     let id = random(13);
     let (mut request, offer, shared_key) = build.prepare(target, &id)?;
     session::open(client, &request.session, &shared_key, offer).await?;
-    let caller = Caller::connect(wire::upgrade(client, "/grpc", &[]).await?).await?;
+    let caller = wire::caller(wire::upgrade(client, "/grpc", &[]).await?).await?;
     let mut options = std::mem::take(&mut request.frontend_attrs);
     options.insert("requestid".to_owned(), name.to_owned());
     let asked = frontend::SolveRequest {

@@ -24,7 +24,7 @@ use wharf_api::client::Client;
 use self::context::Context;
 use self::progress::{Mode, State};
 use self::session::{Auth, Directories, Offer, Outputs, Secrets};
-use self::wire::{Caller, LARGEST};
+use wharf_api::rpc::{Caller, LARGEST};
 use super::Outcome;
 use crate::connect::Target;
 use crate::error::CliError;
@@ -212,8 +212,7 @@ struct Done {
 
 /// The daemon's build service.
 async fn dial(client: &Client) -> Result<ControlClient<Caller>, CliError> {
-    let stream = wire::upgrade(client, "/grpc", &[]).await?;
-    let caller = Caller::connect(stream).await?;
+    let caller = wire::caller(wire::upgrade(client, "/grpc", &[]).await?).await?;
     Ok(ControlClient::new(caller).max_decoding_message_size(LARGEST))
 }
 

@@ -18,7 +18,7 @@ use wharf_engine::build::Transfer;
 use wharf_engine::build::mirror::{Entry, EntryKind, Mirror, Sync};
 
 use super::Session;
-use crate::buildkit::serve::LARGEST;
+use wharf_api::rpc::LARGEST;
 
 /// How often whoever watches is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
 use super::About;
-use crate::buildkit::wire::Caller;
+use wharf_api::rpc::Caller;
 
 /// How long a call waits for the session that it names: the client opens both at once.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use wharf_engine::build::mirror::{Entry, EntryKind, list};
 
 use super::Session;
 use super::files::go;
-use crate::buildkit::serve::LARGEST;
+use wharf_api::rpc::LARGEST;
 
 /// The bytes of one message.
 const PIECE: usize = 128 << 10;

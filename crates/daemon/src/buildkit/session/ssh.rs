@@ -16,7 +16,7 @@ use tonic::{Code, Request};
 use wharf_engine::build::SshSocket;
 
 use super::Session;
-use crate::buildkit::wire::Caller;
+use wharf_api::rpc::Caller;
 
 /// Whom the socket belongs to.
 #[derive(Debug, Clone, Copy)]

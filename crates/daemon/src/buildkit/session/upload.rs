@@ -12,7 +12,7 @@ use wharf_engine::build::Transfer;
 use wharf_engine::build::mirror::{Mirror, Mirrors};
 
 use super::Session;
-use crate::buildkit::serve::LARGEST;
+use wharf_api::rpc::LARGEST;
 
 /// The host in the address of what a client sends.
 pub(in crate::buildkit) const HOST: &str = "buildkit-session";

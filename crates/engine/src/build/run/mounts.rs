@@ -10,6 +10,7 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use wharf_build::graph::Access;
 use wharf_build::solve::{MountSource, ReadyMount};
 use wharf_sys::mount::{DetachedMount, Recipe};
+use wharf_sys::mountinfo;
 use wharf_sys::namespace::IdMap;
 use wharf_sys::root::Root;
 
@@ -186,30 +187,9 @@ fn below(base: &Path, selector: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// When something is, or may be, mounted there still: removing the directory would remove what that shows.
 pub(super) fn sweep(places: &Path) -> std::io::Result<()> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut below: Vec<PathBuf> =
-        table.lines().filter_map(place).filter(|path| path.starts_with(places)).collect();
-    below.reverse();
-    for path in below {
-        unmount(&path, UnmountFlags::DETACH)?;
+    let table = mountinfo::read().map_err(|error| error.errno())?;
+    for mount in table.iter().rev().filter(|mount| mount.place.starts_with(places)) {
+        unmount(&mount.place, UnmountFlags::DETACH)?;
     }
     Ok(())
-}
-
-/// Where a line of mountinfo says that something is mounted.
-fn place(line: &str) -> Option<PathBuf> {
-    let escaped = line.split(' ').nth(4)?;
-    let path = escaped.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
-    Some(path.replace("\\134", "\\").into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_with_spaces_are_found() {
-        let line = r"31 23 8:1 / /data\040root/build/1 rw shared:1 - ext4 /dev/vda rw";
-        assert_eq!(place(line), Some("/data root/build/1".into()));
-    }
 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 use wharf_api::HostConfig;
 use wharf_oci::runtime::{Linux, Mount, User};
+use wharf_sys::mountinfo;
 use wharf_sys::root::Root;
 
 use super::etc::Files;
@@ -244,11 +245,10 @@ fn check_propagation(ask: &Build<'_>, point: &Point) -> Result<()> {
     if !shared && !matches!(point.propagation.as_str(), "slave" | "rslave") {
         return Ok(());
     }
-    let table = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| Error::io("read mountinfo", &error))?;
+    let table = mountinfo::read().map_err(|error| Error::internal(error.to_string()))?;
     let source = std::fs::canonicalize(&point.source).unwrap_or_else(|_| PathBuf::from(&point.source));
-    let (mount, has_shared, has_master) = mount_of_path(&table, &source);
-    if has_shared || (!shared && has_master) {
+    let mount = mountinfo::holding(&table, &source);
+    if mount.is_some_and(|mount| mount.shared || (!shared && mount.slave)) {
         return Ok(());
     }
     // Docker gives sources around its own root this mode unasked, so there it must not fail.
@@ -256,27 +256,8 @@ fn check_propagation(ask: &Build<'_>, point: &Point) -> Result<()> {
         return Ok(());
     }
     let what = if shared { "a shared mount" } else { "a shared or slave mount" };
+    let mount = mount.map_or(Path::new("/"), |mount| &mount.place).display();
     Err(Error::internal(format!("path {} is mounted on {mount} but it is not {what}", point.source)))
-}
-
-/// The mount that holds `path`: where it is, whether it is shared, whether it has a master.
-fn mount_of_path(table: &str, path: &Path) -> (String, bool, bool) {
-    let mut found = ("/".to_owned(), false, false);
-    let mut depth = 0;
-    for line in table.lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let Some(place) = fields.get(4) else { continue };
-        let place = place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
-        let length = Path::new(&place).components().count();
-        // Of mounts at one place the last hides the others.
-        if path.starts_with(&place) && length >= depth {
-            let tags: Vec<_> = fields.iter().skip(6).take_while(|field| **field != "-").collect();
-            let tagged = |name: &str| tags.iter().any(|tag| tag.starts_with(name));
-            found = (place, tagged("shared:"), tagged("master:"));
-            depth = length;
-        }
-    }
-    found
 }
 
 /// The tree of an image: its layers once more as a read-only overlay, a bind where there is one only.
@@ -351,17 +332,6 @@ fn is_opaque(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &str = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /srv rw shared:7 - ext4 /dev/b rw\n\
-                         3 1 8:3 / /srv/a\\040b rw master:7 - ext4 /dev/c rw\n";
-
-    #[test]
-    fn the_mount_of_a_path_is_the_deepest() {
-        assert_eq!(mount_of_path(TABLE, Path::new("/etc")), ("/".to_owned(), false, false));
-        assert_eq!(mount_of_path(TABLE, Path::new("/srv/x")), ("/srv".to_owned(), true, false));
-        assert_eq!(mount_of_path(TABLE, Path::new("/srv/a b/c")), ("/srv/a b".to_owned(), false, true));
-        assert_eq!(mount_of_path(TABLE, Path::new("/srvx")), ("/".to_owned(), false, false));
-    }
 
     fn point(rw: bool, reach: ReadOnlyReach) -> Point {
         Point { rw, reach, source: "/s".to_owned(), ..Point::new(Kind::Bind, "/x") }

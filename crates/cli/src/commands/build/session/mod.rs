@@ -8,7 +8,6 @@ mod ssh;
 mod upload;
 mod walk;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::health::health_server::HealthServer;
@@ -20,16 +19,12 @@ use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::Service;
 use wharf_api::client::Client;
+use wharf_api::rpc::{self, Health, LARGEST, answer};
 
-use super::wire::{LARGEST, WINDOW, upgrade};
+use super::wire::upgrade;
 use crate::error::CliError;
 
 pub(super) use auth::Auth;
@@ -79,22 +74,14 @@ pub(super) async fn open(client: &Client, id: &str, shared_key: &str, offer: Off
         .extend(METHODS.iter().chain(agents).map(|method| ("X-Docker-Expose-Session-Grpc-Method", *method)));
     let stream = upgrade(client, "/session", &headers).await?;
     let offer = Arc::new(offer);
-    let service = service_fn(move |request| {
-        let offer = offer.clone();
-        async move { Ok::<_, Infallible>(dispatch(request, &offer).await) }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(4 * WINDOW)
-        .max_frame_size(1 << 20)
-        .serve_connection(TokioIo::new(stream), service);
+    let serving = rpc::serve(stream, move |request| dispatch(request, offer.clone()));
     // It ends with the build; what goes wrong in it the build tells.
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(async move { drop(serving.await) });
     Ok(())
 }
 
-async fn dispatch(request: Request<Incoming>, offer: &Offer) -> Response<Body> {
-    match request.uri().path().split('/').nth(1).unwrap_or_default() {
+async fn dispatch(request: Request<Incoming>, offer: Arc<Offer>) -> Response<Body> {
+    match rpc::service_of(&request) {
         "moby.filesync.v1.FileSync" => answer(FileSyncServer::new(offer.directories.clone()), request).await,
         "moby.filesync.v1.FileSend" if offer.outputs.is_tree(request.headers()) => {
             let server = TreeServer::new(offer.outputs.clone()).max_decoding_message_size(LARGEST);
@@ -110,52 +97,7 @@ async fn dispatch(request: Request<Incoming>, offer: &Offer) -> Response<Body> {
         }
         "moby.sshforward.v1.SSH" => answer(SshServer::new(offer.agents.clone()), request).await,
         "moby.upload.v1.Upload" => answer(UploadServer::new(offer.upload.clone()), request).await,
-        "grpc.health.v1.Health" => answer(HealthServer::new(Well), request).await,
-        other => Status::unimplemented(format!("unknown service {other}")).into_http(),
-    }
-}
-
-async fn answer<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-{
-    match service.call(request).await {
-        Ok(answer) => answer,
-        Err(never) => match never {},
-    }
-}
-
-/// A client that is there is well.
-#[derive(Debug, Clone, Copy)]
-struct Well;
-
-mod well {
-    use bollard_buildkit_proto::health::health_check_response::ServingStatus;
-    use bollard_buildkit_proto::health::health_server::Health;
-    use bollard_buildkit_proto::health::{
-        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
-    };
-    use tokio_stream::Once;
-    use tonic::{Request, Response, Status};
-
-    #[tonic::async_trait]
-    impl Health for super::Well {
-        type WatchStream = Once<Result<HealthCheckResponse, Status>>;
-
-        async fn check(
-            &self,
-            _: Request<HealthCheckRequest>,
-        ) -> Result<Response<HealthCheckResponse>, Status> {
-            Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
-        }
-
-        async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
-            Ok(Response::new(HealthListResponse::default()))
-        }
-
-        async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-            let well = HealthCheckResponse { status: ServingStatus::Serving.into() };
-            Ok(Response::new(tokio_stream::once(Ok(well))))
-        }
+        "grpc.health.v1.Health" => answer(HealthServer::new(Health), request).await,
+        other => rpc::unknown(other),
     }
 }
