@@ -3,6 +3,7 @@
 //! Reading happens in three steps: parser directives (`directive`), logical lines with their here-documents (`line`),
 //! instructions (`instruction`). Variables stay as they are: what they mean is known only while a build is planned.
 
+mod change;
 mod directive;
 mod error;
 mod flag;
@@ -12,6 +13,7 @@ mod line;
 mod lint;
 mod stage;
 
+pub use change::changes_of;
 pub use directive::Directives;
 pub(crate) use error::nearest;
 pub use error::{Excerpt, Lines, ParseError, Refusal};

@@ -4,6 +4,7 @@
 //! missing it says which, and is called again.
 
 mod arguments;
+mod change;
 mod context;
 mod copy;
 mod metadata;
@@ -19,6 +20,7 @@ use wharf_oci::{ImageConfig, Platform};
 use crate::dockerfile::{Dockerfile, Lines, ParseError, Warning};
 use crate::graph::{Edge, Graph};
 
+pub use change::change;
 pub use context::{ContextSource, GraphSource, context_graph};
 
 /// What a build is asked to do, beside its Dockerfile.

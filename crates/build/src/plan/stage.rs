@@ -158,7 +158,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A stage's state behind its `FROM`.
-    fn begin(&mut self, at: usize, above: &mut Vec<usize>) -> Result<StageState, PlanError> {
+    pub(super) fn begin(&mut self, at: usize, above: &mut Vec<usize>) -> Result<StageState, PlanError> {
         let stage = &self.dockerfile.stages[at];
         let base = self.base_name(stage)?;
         let platform = self.platform(stage)?;
@@ -376,7 +376,7 @@ impl StageState {
 }
 
 /// `NAME=value` lines, as pairs.
-fn pairs(environment: &[String]) -> impl Iterator<Item = (String, String)> {
+pub(super) fn pairs(environment: &[String]) -> impl Iterator<Item = (String, String)> {
     environment
         .iter()
         .filter_map(|line| line.split_once('='))

@@ -17,7 +17,7 @@ use super::validate::merge_image;
 use super::{Containers, Record, State, launch};
 use crate::error::{Error, Result};
 use crate::events::Kind;
-use crate::image::{apply_changes, new_name};
+use crate::image::new_name;
 use crate::pools::Class;
 
 /// What `docker commit` says.
@@ -129,7 +129,8 @@ impl Containers {
 /// What the request says, changed by its instructions and filled up from the container.
 fn image_config(container: &ContainerConfig, options: &CommitOptions) -> Result<Config> {
     let mut wanted: Config = converted(&options.config.clone().unwrap_or_default())?;
-    apply_changes(&mut wanted, &options.changes)?;
+    wharf_build::plan::change(&mut wanted, &options.changes)
+        .map_err(|error| Error::invalid(error.to_string()))?;
     let mut merged: ContainerConfig = converted(&wanted)?;
     merge_image(&mut merged, &converted(container)?)?;
     converted(&merged)

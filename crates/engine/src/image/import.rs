@@ -8,9 +8,9 @@ use wharf_oci::image::Config;
 use wharf_oci::{History, ImageConfig, Platform, Reference};
 
 use super::compose::{Draft, finish, keep_layer};
-use super::{Images, apply_changes, tag};
+use super::{Images, tag};
 use crate::body::{ByteStream, Progress};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pools::Class;
 
 /// What `docker import` says beside the archive.
@@ -33,7 +33,8 @@ impl Images {
     pub async fn import(self: &Arc<Self>, options: ImportOptions, body: ByteStream) -> Result<Progress> {
         let name = tag::target(&options.repository, &options.tag)?;
         let mut config = Config::default();
-        apply_changes(&mut config, &options.changes)?;
+        wharf_build::plan::change(&mut config, &options.changes)
+            .map_err(|error| Error::invalid(error.to_string()))?;
         let (sender, progress) = ByteStream::channel();
         let images = Arc::clone(self);
         let pools = self.pools.clone();

@@ -5,7 +5,6 @@
 //! `Images` pool; lookups are served from memory.
 
 mod archive;
-mod change;
 mod check;
 mod compose;
 mod conflict;
@@ -40,7 +39,6 @@ use crate::events::{Events, Kind};
 use crate::pools::{Class, Pools};
 use crate::registry::Registries;
 
-pub use change::apply as apply_changes;
 pub use compose::NewLayer;
 pub(crate) use compose::assemble;
 pub use import::ImportOptions;
