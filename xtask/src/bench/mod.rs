@@ -1,7 +1,8 @@
 //! The benchmark: the same work on several daemons in one run, interleaved; medians, minima and ratios to the first.
 //!
 //! `cargo xtask bench --engine wharf=/run/wharf/wharf.sock --engine docker=/var/run/docker.sock`. Each daemon must have
-//! `busybox:latest`; the image benches want `--big FILE` (a docker-archive).
+//! `busybox:latest`; the image benches want `--big FILE` (a docker-archive). Podman takes part with `podman system
+//! service --time 0 unix://SOCKET`.
 
 mod build;
 mod connection;
@@ -112,7 +113,9 @@ impl Engine {
             let line = String::from_utf8_lossy(&line);
             let mut words = line.split('\0');
             let name = words.next().and_then(|name| name.rsplit('/').next()).unwrap_or_default();
-            let plays_one = name == "dockerd" || words.next() == Some("daemon");
+            let word = words.next();
+            let is_podman = name == "podman" && word == Some("system");
+            let plays_one = name == "dockerd" || is_podman || word == Some("daemon");
             plays_one && line.contains(&*self.socket.to_string_lossy())
         };
         let pids = table.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

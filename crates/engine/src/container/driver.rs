@@ -266,9 +266,9 @@ impl Driver {
     }
 
     /// Publishes a changed record; the caller has it in the log already.
-    pub(super) fn set_record(&self, record: Record) {
+    pub(super) fn set_record(&self, record: impl Into<Arc<Record>>) {
         let life = self.life();
-        self.container.publish(View { record: Arc::new(record), life });
+        self.container.publish(View { record: record.into(), life });
     }
 
     pub(super) fn emit(&self, action: &str, more: &[(&str, &str)]) {

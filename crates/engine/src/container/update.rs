@@ -33,8 +33,9 @@ impl Driver {
         let remove = request.publish_remove.as_ref().unwrap_or(&none);
         change_ports(&mut record, add, remove)?;
         self.apply(&record, &request).await?;
+        let record = Arc::new(record);
         if !(add.is_empty() && remove.is_empty()) && self.life().state.process().is_some() {
-            let (networks, now) = (self.containers.networks.clone(), record.clone());
+            let (networks, now) = (self.containers.networks.clone(), Arc::clone(&record));
             let (add, remove) = (add.clone(), remove.clone());
             let change = move || networks.change_ports(&now, &add, &remove);
             self.containers.pools.run(Class::Network, change).await?;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use wharf_api::{EndpointSettings, PortMap};
 use wharf_network::plane::{Gateway, Target};
-use wharf_network::types::Attached;
+use wharf_network::types::{Attached, Mapping};
 use wharf_shim::protocol::Carried;
 
 use super::attach::{not_published, request};
 use super::kernel::Kernel;
-use super::sandbox::{Endpoint, Published, Sandbox};
+use super::sandbox::{Change, Endpoint, Mapped, Published, Sandbox};
 use super::{Joined, Known, Networks, names, ports};
 use crate::container::record::Record;
 use crate::error::{Error, Result};
@@ -147,13 +147,14 @@ impl Networks {
         route_ports(kernel, &record.id, sandbox)
     }
 
-    /// Publishes more ports of a running container and takes others back. Sleeps.
+    /// Publishes more ports of a running container and takes others back, at a cost that does not grow with those
+    /// that stay. Sleeps.
     ///
     /// # Errors
     /// Docker's, for ports that cannot be had: nothing is changed then.
     pub(crate) fn change_ports(&self, record: &Record, add: &PortMap, remove: &PortMap) -> Result<()> {
         let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
-        let outward = before.gateway(false).or_else(|| before.gateway(true)).cloned();
+        let outward = before.gateway(false).or_else(|| before.gateway(true));
         let Some(outward) = outward.filter(|outward| outward.attached.is_some()) else {
             let why = "is in no network that leads to the outside";
             return Err(Error::conflict(format!("container {} {why}", record.name)));
@@ -162,16 +163,22 @@ impl Networks {
         let kernel = self.kernel()?;
         let wishes = ports::asked(add, outward.host_binding)?;
         let held = ports::reserve(&kernel.helper, &record.id, &wishes);
-        let new = held.map_err(|error| not_published(record, &outward, error))?;
-        let gone = ports::take_out(&mut after.published, remove)?;
-        after.published.extend(new.iter().cloned());
-        if let Err(error) = route_ports(&kernel, &record.id, &mut after) {
-            let new: Vec<_> = new.into_iter().flat_map(|one| one.held).collect();
-            kernel.helper.unreserve(&record.id, &new)?;
-            return Err(error);
+        let new = held.map_err(|error| not_published(record, outward, error))?;
+        let changed = ports::take_out(&mut after.published, remove)
+            .and_then(|gone| exchange(&kernel, &record.id, &mut after, new.clone(), gone));
+        match changed {
+            Err(error) => {
+                let new: Vec<_> = new.into_iter().flat_map(|one| one.held).collect();
+                kernel.helper.unreserve(&record.id, &new)?;
+                Err(error)
+            }
+            Ok(change) => {
+                kernel.helper.unreserve(&record.id, &change.closed)?;
+                let saved = after.save_change(&self.config.bundle(&record.id), &change);
+                self.state().sandboxes.insert(record.id.clone(), Arc::new(after));
+                saved
+            }
         }
-        kernel.helper.unreserve(&record.id, &gone)?;
-        self.changed(record, before, after, Vec::new()).map(drop)
     }
 
     /// Changes the limits of a running container's endpoint. Sleeps.
@@ -266,6 +273,35 @@ pub(super) fn route_ports(kernel: &Kernel, owner: &str, sandbox: &mut Sandbox) -
         }
     }
     Ok(())
+}
+
+/// Takes ports back and publishes `new` ones; both are reserved.
+fn exchange(
+    kernel: &Kernel,
+    owner: &str,
+    sandbox: &mut Sandbox,
+    new: Vec<Published>,
+    gone: Vec<Published>,
+) -> Result<Change> {
+    let (opened, relays) = ports::routes(sandbox, &new);
+    let (closed, _) = ports::routes(sandbox, &gone);
+    kernel.helper.relay(owner, &relays)?;
+    let mut mapped = Vec::new();
+    for endpoint in &mut sandbox.endpoints {
+        let Some(attached) = &mut endpoint.attached else { continue };
+        let own = |mapping: &&Mapping| endpoint.addresses.iter().any(|net| net.addr() == mapping.container);
+        let closed: Vec<_> = closed.iter().filter(own).cloned().collect();
+        let opened: Vec<_> = opened.iter().filter(own).cloned().collect();
+        if !closed.is_empty() {
+            kernel.plane.unpublish(attached, &closed)?;
+        }
+        if !opened.is_empty() {
+            kernel.plane.publish(attached, &opened)?;
+        }
+        mapped.push(Mapped { endpoint: endpoint.id.clone(), opened, closed });
+    }
+    sandbox.published.extend(new.iter().cloned());
+    Ok(Change { published: new, closed: gone.into_iter().flat_map(|one| one.held).collect(), mapped })
 }
 
 /// The default routes that a sandbox should have.

@@ -74,26 +74,26 @@ fn known(port: &str) -> Result<(u16, Protocol)> {
     parse(port).ok_or_else(|| Error::invalid(format!("invalid port specification: {port:?}")))
 }
 
-/// Takes ports out of a list; answers what held them.
-pub(super) fn take_out(published: &mut Vec<Published>, remove: &PortMap) -> Result<Vec<Reservation>> {
-    let mut gone = Vec::new();
+/// Takes ports out of a list; answers what went.
+pub(super) fn take_out(published: &mut Vec<Published>, remove: &PortMap) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
     for (port, bindings) in remove {
         let (number, protocol) = known(port)?;
         let bindings = bindings.as_deref().unwrap_or_default();
         let meant = |held: &Reservation| bindings.is_empty() || bindings.iter().any(|one| is_held(one, held));
-        let mut found = false;
+        let mut gone = Published { protocol, port: number, held: Vec::new() };
         for one in published.iter_mut().filter(|one| (one.port, one.protocol) == (number, protocol)) {
             let (out, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut one.held).into_iter().partition(meant);
             one.held = stay;
-            found |= !out.is_empty();
-            gone.extend(out);
+            gone.held.extend(out);
         }
-        if !found {
+        if gone.held.is_empty() {
             return Err(Error::not_found(format!("port {port} is not published")));
         }
+        all.push(gone);
     }
     published.retain(|one| !one.held.is_empty());
-    Ok(gone)
+    Ok(all)
 }
 
 fn is_held(binding: &PortBinding, held: &Reservation) -> bool {
@@ -282,7 +282,7 @@ mod tests {
         let remove = |text: &str, bindings| {
             let mut published = all.to_vec();
             let gone = take_out(&mut published, &[(text.to_owned(), bindings)].into());
-            gone.map(|gone| (gone.len(), published.len()))
+            gone.map(|gone| (gone.iter().map(|one| one.held.len()).sum::<usize>(), published.len()))
         };
         assert_eq!(remove("80", None).unwrap(), (2, 0));
         assert_eq!(remove("80/tcp", Some(vec![binding("", "8081")])).unwrap(), (1, 1));

@@ -1,17 +1,21 @@
 //! What one running container has of networks: its endpoints and published ports.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wharf_network::helper::{Protocol, Reservation};
-use wharf_network::types::{Attached, Bandwidth, MacAddress};
+use wharf_network::types::{Attached, Bandwidth, MacAddress, Mapping};
 
 use super::IpNet;
 use crate::error::{Error, Result};
 
 /// The file in a container's bundle that says what it has, for the next daemon.
 const FILE: &str = "network.json";
+/// So many changes of ports may stand behind the whole before it is written anew.
+const MOST_CHANGES: u32 = 200;
 
 /// All of one container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub(crate) struct Sandbox {
     /// Names are answered at 127.0.0.11.
     #[serde(default)]
     pub(crate) resolver: bool,
+    /// Changes that the file has behind the whole.
+    #[serde(skip)]
+    pub(super) changes: u32,
     /// The digest of the `resolv.conf` that was written; a file that has another was edited by someone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) resolv_conf: String,
@@ -85,6 +92,24 @@ pub(crate) struct Published {
     pub(crate) held: Vec<Reservation>,
 }
 
+/// Ports of a running container that came and went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Change {
+    pub(super) published: Vec<Published>,
+    /// What held the ports that went.
+    pub(super) closed: Vec<Reservation>,
+    pub(super) mapped: Vec<Mapped>,
+}
+
+/// What the kernel translates to an endpoint since, and what not any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Mapped {
+    /// Its id.
+    pub(super) endpoint: String,
+    pub(super) opened: Vec<Mapping>,
+    pub(super) closed: Vec<Mapping>,
+}
+
 impl Sandbox {
     /// The endpoint in a network.
     pub(crate) fn endpoint(&self, network: &str) -> Option<&Endpoint> {
@@ -118,10 +143,52 @@ impl Sandbox {
         std::fs::write(bundle.join(FILE), text).map_err(|error| Error::io("write network.json", &error))
     }
 
+    /// Writes what has changed behind what is in the bundle: of thousands of ports that stay nothing is written.
+    pub(super) fn save_change(&mut self, bundle: &Path, change: &Change) -> Result<()> {
+        if self.changes >= MOST_CHANGES {
+            self.changes = 0;
+            return self.save(bundle);
+        }
+        let text = serde_json::to_vec(change).map_err(|error| Error::internal(error.to_string()))?;
+        let file = File::options().append(true).open(bundle.join(FILE));
+        let written = file.and_then(|mut file| file.write_all(&text));
+        self.changes += 1;
+        written.map_err(|error| Error::io("write network.json", &error))
+    }
+
     /// Reads it from the bundle; `None`: the container had nothing.
     pub(super) fn load(bundle: &Path) -> Option<Self> {
-        let text = std::fs::read(bundle.join(FILE)).ok()?;
-        serde_json::from_slice(&text).ok()
+        Self::parse(&std::fs::read(bundle.join(FILE)).ok()?)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut whole = serde_json::Deserializer::from_slice(text).into_iter::<Self>();
+        let mut sandbox = whole.next()?.ok()?;
+        // Of a change that was being written when the daemon ended, the kernel's part is found by its next look.
+        let changes =
+            serde_json::Deserializer::from_slice(&text[whole.byte_offset()..]).into_iter::<Change>();
+        for change in changes.map_while(std::result::Result::ok) {
+            sandbox.apply(change);
+        }
+        Some(sandbox)
+    }
+
+    fn apply(&mut self, change: Change) {
+        self.changes += 1;
+        for one in &mut self.published {
+            one.held.retain(|held| !change.closed.contains(held));
+        }
+        self.published.retain(|one| !one.held.is_empty());
+        self.published.extend(change.published);
+        for mapped in change.mapped {
+            let of = |endpoint: &&mut Endpoint| endpoint.id == mapped.endpoint;
+            let Some(attached) = self.endpoints.iter_mut().find(of).and_then(|one| one.attached.as_mut())
+            else {
+                continue;
+            };
+            attached.ports.retain(|port| !mapped.closed.contains(port));
+            attached.ports.extend(mapped.opened);
+        }
     }
 
     /// Takes it away from the bundle.
@@ -173,6 +240,36 @@ pub(super) mod tests {
             host_binding: None,
             attached: None,
         }
+    }
+
+    #[test]
+    fn changes_of_ports_are_read_back() {
+        let held = |port| Reservation { protocol: Protocol::Tcp, address: [0, 0, 0, 0].into(), port };
+        let published = |port| Published { protocol: Protocol::Tcp, port, held: vec![held(port)] };
+        let mut sandbox = Sandbox { published: vec![published(80), published(81)], ..Sandbox::default() };
+        let bundle = tempfile::tempdir().unwrap();
+        sandbox.save(bundle.path()).unwrap();
+        for port in 0..=u16::try_from(MOST_CHANGES).unwrap() + 1 {
+            let change = Change {
+                published: vec![published(1000 + port)],
+                closed: vec![held(81)],
+                mapped: Vec::new(),
+            };
+            sandbox.apply(change.clone());
+            sandbox.changes -= 1;
+            sandbox.save_change(bundle.path(), &change).unwrap();
+            let read = Sandbox::load(bundle.path()).unwrap();
+            assert_eq!(
+                (read.published, read.changes),
+                (sandbox.published.clone(), sandbox.changes),
+                "{port}"
+            );
+        }
+        // A change that was not written to its end never was.
+        let file = bundle.path().join(FILE);
+        let text = std::fs::read(&file).unwrap();
+        let less = Sandbox::parse(&text[..text.len() - 3]).unwrap();
+        assert_eq!(less.published.len() + 1, sandbox.published.len());
     }
 
     #[test]

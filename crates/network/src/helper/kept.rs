@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::client::Connection;
@@ -11,8 +12,9 @@ use super::protocol::{AT_ONCE, Answer, PortChoice, PortRequest, Relay, Request, 
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) spaces: HashMap<String, Space>,
-    pub(super) ports: HashMap<String, Vec<Reservation>>,
-    pub(super) relays: HashMap<String, Vec<Relay>>,
+    pub(super) ports: HashMap<String, HashSet<Reservation>>,
+    /// By the port that they carry from.
+    pub(super) relays: HashMap<String, HashMap<Reservation, SocketAddr>>,
     pub(super) firewall: Option<OwnedFd>,
 }
 
@@ -35,35 +37,30 @@ impl Kept {
     /// These ports are held now. Those of them that were not before.
     pub(super) fn reserved(&mut self, owner: &str, ports: &[Reservation]) -> Vec<Reservation> {
         let held = self.ports.entry(owner.to_owned()).or_default();
-        let known: HashSet<Reservation> = held.iter().cloned().collect();
-        let new: Vec<_> = ports.iter().filter(|port| !known.contains(*port)).cloned().collect();
-        held.extend_from_slice(&new);
-        new
+        ports.iter().filter(|port| held.insert((*port).clone())).cloned().collect()
     }
 
     /// These ports are not held any more.
     pub(super) fn unreserved(&mut self, owner: &str, ports: &[Reservation]) {
-        let gone: HashSet<&Reservation> = ports.iter().collect();
         if let Some(held) = self.ports.get_mut(owner) {
-            held.retain(|port| !gone.contains(port));
+            ports.iter().for_each(|port| _ = held.remove(port));
         }
         if let Some(relays) = self.relays.get_mut(owner) {
-            relays.retain(|relay| !gone.contains(&relay.from));
+            ports.iter().for_each(|port| _ = relays.remove(port));
         }
     }
 
     /// Those of these relays that do not run yet.
     pub(super) fn not_running(&self, owner: &str, relays: &[Relay]) -> Vec<Relay> {
-        let running: HashSet<&Relay> = self.relays.get(owner).into_iter().flatten().collect();
-        relays.iter().filter(|relay| !running.contains(relay)).cloned().collect()
+        let running = self.relays.get(owner);
+        let runs = |relay: &&Relay| running.is_some_and(|all| all.get(&relay.from) == Some(&relay.to));
+        relays.iter().filter(|relay| !runs(relay)).cloned().collect()
     }
 
     /// These relays run now, in place of others from the same ports.
     pub(super) fn relayed(&mut self, owner: &str, relays: &[Relay]) {
         let running = self.relays.entry(owner.to_owned()).or_default();
-        let from: HashSet<&Reservation> = relays.iter().map(|new| &new.from).collect();
-        running.retain(|old| !from.contains(&old.from));
-        running.extend_from_slice(relays);
+        running.extend(relays.iter().map(|relay| (relay.from.clone(), relay.to)));
     }
 
     /// Gives everything to a helper, one that has it already passes it over. What it does not take is lost
@@ -93,6 +90,8 @@ impl Kept {
             }
         }
         for (owner, relays) in &self.relays {
+            let relays: Vec<_> =
+                relays.iter().map(|(from, to)| Relay { from: from.clone(), to: *to }).collect();
             for some in relays.chunks(AT_ONCE) {
                 give(&Request::Relay { owner: owner.clone(), relays: some.to_vec() }, &[])?;
             }

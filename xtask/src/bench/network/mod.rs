@@ -23,10 +23,10 @@ pub(crate) struct Arguments {
     #[arg(long = "engine", value_name = "NAME=SOCKET")]
     engines: Vec<String>,
     /// Rounds of each measurement
-    #[arg(short = 'n', long, default_value_t = 20)]
+    #[arg(short = 'n', long, default_value_t = 9)]
     rounds: u32,
     /// Seconds of each flow
-    #[arg(short, long, default_value_t = 3)]
+    #[arg(short, long, default_value_t = 1)]
     seconds: u64,
     /// Ports that are published when one more is
     #[arg(long, default_value_t = 2000)]
@@ -87,7 +87,7 @@ fn bench(name: &str, engines: &[Engine], arguments: &Arguments) -> Result<String
 
 /// Flows over every path of every engine, and of the one made by hand where that has any, in turns.
 fn flows(kind: &str, engines: &[Engine], arguments: &Arguments) -> Result<String> {
-    let (seconds, rounds) = (arguments.seconds, arguments.rounds.min(3));
+    let (seconds, rounds) = (arguments.seconds, arguments.rounds);
     let mut names: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
     let pairs = engines.iter().map(path::Pair::new).collect::<Result<Vec<_>>>()?;
     let mut sides: Vec<path::Side> = pairs.iter().map(path::Pair::side).collect();

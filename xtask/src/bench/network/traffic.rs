@@ -166,7 +166,8 @@ fn paths(side: &Side) -> [(&'static str, &str, &str); 4] {
     ]
 }
 
-/// Bytes or requests over every path, in turns.
+/// Bytes or requests over every path, in turns; and each sample as a part of the first side's in the same round,
+/// which is what another load of the machine changes least.
 pub(super) fn flows(kind: &str, sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
     let unit = if kind == "throughput" { "Gbit/s" } else { "/s" };
     let _servers = servers(sides, kind)?;
@@ -174,23 +175,32 @@ pub(super) fn flows(kind: &str, sides: &[Side], seconds: u64, rounds: u32) -> Re
     for at in 0..4 {
         let (path, ..) = paths(&sides[0])[at];
         let mut row = Row::new(format!("{kind}, {path}"), unit, sides.len());
+        let mut parts = Row::new("  of the first in the same round", "1", sides.len());
         for _ in 0..rounds {
+            let mut first = None;
             for (index, side) in sides.iter().enumerate() {
                 let (_, from, to) = paths(side)[at];
-                let sample = match kind {
-                    "throughput" => throughput(from, to, seconds),
-                    _ => number(own(from, &["request", &format!("{to}:{REQUESTS}"), &seconds.to_string()])?),
-                };
-                match sample {
-                    Ok(sample) => row.samples[index].push(sample),
+                match sample(kind, from, to, seconds) {
+                    Ok(sample) => {
+                        let first = *first.get_or_insert(sample);
+                        row.samples[index].push(sample);
+                        parts.samples[index].push(sample / first);
+                    }
                     // The other paths are worth knowing all the same.
                     Err(error) => eprintln!("{kind}, {path} to {to} of column {}: {error:#}", index + 1),
                 }
             }
         }
-        rows.push(row);
+        rows.extend([row, parts]);
     }
     Ok(rows)
+}
+
+fn sample(kind: &str, from: &str, to: &str, seconds: u64) -> Result<f64> {
+    if kind == "throughput" {
+        return throughput(from, to, seconds);
+    }
+    number(own(from, &["request", &format!("{to}:{REQUESTS}"), &seconds.to_string()])?)
 }
 
 fn throughput(from: &str, to: &str, seconds: u64) -> Result<f64> {
