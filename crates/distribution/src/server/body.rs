@@ -14,6 +14,8 @@ use rustix::io::ReadWriteFlags;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::outlet::{LONGEST, Outlet, Piece};
+
 /// How much of a file is read at once: large enough that calls do not count, small enough for the second-level cache.
 const PIECE: usize = 128 << 10;
 
@@ -43,6 +45,13 @@ impl Answer {
         Self::Bytes(None)
     }
 
+    /// Lets a file's bytes be sent by the kernel, where the connection has an outlet for them.
+    pub(crate) fn leave_by(&mut self, outlet: Option<Arc<Outlet>>) {
+        if let Self::File(part) = self {
+            part.outlet = outlet;
+        }
+    }
+
     /// How many bytes are still to be sent.
     pub(crate) fn length(&self) -> u64 {
         match self {
@@ -59,29 +68,35 @@ pub(crate) struct FilePart {
     file: Arc<File>,
     at: u64,
     end: u64,
+    outlet: Option<Arc<Outlet>>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl FilePart {
     pub(crate) fn new(file: File, at: u64, end: u64) -> Self {
-        Self { file: Arc::new(file), at, end, reading: None }
+        Self { file: Arc::new(file), at, end, outlet: None, reading: None }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Piece>>> {
         if self.at >= self.end {
             return Poll::Ready(None);
+        }
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| self.reading.is_none()) {
+            let length = usize::try_from(self.end - self.at).unwrap_or(LONGEST).min(LONGEST);
+            if is_cached(&self.file, self.at, length) {
+                let piece = outlet.part(&self.file, self.at, length);
+                self.at += length as u64;
+                return Poll::Ready(Some(Ok(piece)));
+            }
         }
         if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(context)).map_err(io::Error::other).flatten();
             self.reading = None;
-            return Poll::Ready(Some(read.inspect(|bytes| self.at += bytes.len() as u64)));
+            return Poll::Ready(Some(read.map(|bytes| self.piece(bytes))));
         }
         let length = usize::try_from(self.end - self.at).unwrap_or(PIECE).min(PIECE);
         match read_cached(&self.file, self.at, length) {
-            Ok(bytes) if !bytes.is_empty() => {
-                self.at += bytes.len() as u64;
-                Poll::Ready(Some(Ok(bytes)))
-            }
+            Ok(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(self.piece(bytes)))),
             // Not in memory, or the file system cannot tell: a thread that may wait reads it.
             _ => {
                 let (file, at) = (self.file.clone(), self.at);
@@ -90,6 +105,18 @@ impl FilePart {
             }
         }
     }
+
+    fn piece(&mut self, bytes: Bytes) -> Piece {
+        self.at += bytes.len() as u64;
+        Piece::Bytes(bytes)
+    }
+}
+
+/// Whether both ends of a part are in the page cache: what lies between them was most likely read with them, and where
+/// it was not the kernel waits for one read-ahead.
+fn is_cached(file: &File, at: u64, length: usize) -> bool {
+    let has = |at| read_cached(file, at, 1).is_ok_and(|bytes| !bytes.is_empty());
+    has(at) && has(at + length as u64 - 1)
 }
 
 /// Reads what is in the page cache, without waiting for a disk.
@@ -108,24 +135,25 @@ fn read(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, io::Error>>> {
         let piece = match self.get_mut() {
-            Self::Bytes(bytes) => bytes.take().map(Ok),
+            Self::Bytes(bytes) => bytes.take().map(Piece::Bytes).map(Ok),
             Self::File(part) => ready!(part.poll(context)),
             Self::Stream { pieces, left } => match ready!(pieces.poll_recv(context)) {
                 Some(Ok(piece)) if piece.len() as u64 <= *left => {
                     *left -= piece.len() as u64;
-                    Some(Ok(piece))
+                    Some(Ok(Piece::Bytes(piece)))
                 }
                 Some(Ok(_)) => Some(Err(io::Error::other("more bytes than were announced"))),
                 None if *left > 0 => Some(Err(io::ErrorKind::UnexpectedEof.into())),
-                other => other,
+                Some(Err(error)) => Some(Err(error)),
+                None => None,
             },
         };
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))

@@ -22,6 +22,7 @@ mod error;
 mod handle;
 mod log;
 mod name;
+mod outlet;
 mod patience;
 mod proxy;
 pub mod range;
@@ -314,9 +315,9 @@ impl Drop for Server {
     }
 }
 
-/// Two threads answer; what waits for the disk has threads of its own.
+/// More threads than processors: a few of them may wait for the disk before uploads know that it is slow.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().min(4))
+    2 + std::thread::available_parallelism().map_or(2, |count| count.get().min(4))
 }
 
 async fn collect_regularly(registry: Arc<Registry>, interval: Duration, mut stop: watch::Receiver<bool>) {

@@ -18,6 +18,7 @@ use super::access::Entry;
 use super::body::Answer;
 use super::error::{Code, Refusal};
 use super::log;
+use super::outlet::{Outlet, Plain};
 use super::patience::Patient;
 use super::tls::Certificates;
 use super::{Registry, handle};
@@ -82,23 +83,28 @@ async fn connection(stream: TcpStream, peer: SocketAddr, setting: Setting) {
     // Answers are written whole; waiting for more to say would only delay them.
     let _ = stream.set_nodelay(true);
     let Some(certificates) = &setting.certificates else {
-        return http(TokioIo::new(stream), peer, setting).await;
+        let outlet = Arc::<Outlet>::default();
+        return http(Plain::new(stream, outlet.clone()), Some(outlet), peer, setting).await;
     };
     let acceptor = tokio_rustls::TlsAcceptor::from(certificates.current());
     // One who cannot shake hands is told so by TLS itself; scanners would fill the log.
     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-        http(TokioIo::new(stream), peer, setting).await;
+        http(TokioIo::new(stream), None, peer, setting).await;
     }
 }
 
-async fn http<I>(io: I, peer: SocketAddr, setting: Setting)
+async fn http<I>(io: I, outlet: Option<Arc<Outlet>>, peer: SocketAddr, setting: Setting)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let Setting { registry, mut stop, .. } = setting;
     let service = service_fn(move |request| {
-        let registry = registry.clone();
-        async move { Ok::<_, Infallible>(respond(&registry, request, peer).await) }
+        let (registry, outlet) = (registry.clone(), outlet.clone());
+        async move {
+            let mut response = respond(&registry, request, peer).await;
+            response.body_mut().leave_by(outlet);
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER).max_headers(HEADERS);

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -22,12 +22,39 @@ use super::name::{Algorithm, ContentDigest, Hasher, Repository, UploadId};
 /// Blobs this many bytes are hashed and written at once.
 const READ_AGAIN: usize = 1 << 18;
 
+/// A write that took this long had to wait for the disk.
+const SLOW: Duration = Duration::from_millis(50);
+/// For how long it is believed that the next ones would have to wait, too.
+const SLOW_SPELL: Duration = Duration::from_millis(500);
+
 /// All uploads under way.
 #[derive(Debug)]
 pub(crate) struct Uploads {
     folder: PathBuf,
     limit: usize,
+    pace: Pace,
     open: Mutex<HashMap<UploadId, Arc<Upload>>>,
+}
+
+/// Whether writes go to memory, as they do until the kernel has more to write back than it likes, or wait for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    slow_since: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// Whether a write is likely not to wait.
+    pub(crate) fn is_quick(&self) -> bool {
+        let slow_since = *self.slow_since.lock().unwrap_or_else(PoisonError::into_inner);
+        slow_since.is_none_or(|since| since.elapsed() >= SLOW_SPELL)
+    }
+
+    /// Learns from a write.
+    pub(crate) fn took(&self, time: Duration) {
+        if time >= SLOW {
+            *self.slow_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
 }
 
 /// One upload.
@@ -65,7 +92,7 @@ pub(crate) struct Held {
 impl Uploads {
     /// The uploads of a folder, of which at most `limit` may be open.
     pub(crate) fn open(folder: PathBuf, limit: usize) -> io::Result<Self> {
-        let uploads = Self { folder, limit, open: Mutex::default() };
+        let uploads = Self { folder, limit, pace: Pace::default(), open: Mutex::default() };
         for entry in std::fs::read_dir(&uploads.folder)? {
             let name = entry?.file_name();
             let Some(id) = name.to_str().and_then(UploadId::parse) else { continue };
@@ -104,6 +131,11 @@ impl Uploads {
 
     fn owner(&self, id: &UploadId) -> PathBuf {
         self.folder.join(format!("{}.of", id.as_str()))
+    }
+
+    /// How the disk keeps up.
+    pub(crate) const fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Begins an upload; nothing when too many are open. Blocks.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -20,7 +20,7 @@ use crate::server::error::{Code, Doing, Refusal};
 use crate::server::name::{Algorithm, ContentDigest, Repository, UploadId};
 use crate::server::range;
 use crate::server::route::{Query, digest as parse_digest};
-use crate::server::uploads::{Held, Upload};
+use crate::server::uploads::{Held, Pace, Upload};
 
 /// How long a client may send nothing in the middle of a body.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -209,7 +209,9 @@ pub(super) async fn cancel(registry: &Arc<Registry>, name: &Repository, id: &Upl
 
 /// Takes a body into an upload, `length` bytes if that is given. What has come when the body breaks off is kept.
 ///
-/// While one batch is hashed and written by a thread, the next is gathered: two batches are all that is in memory.
+/// While the disk keeps up, each piece is hashed and written where it was received, in the processor's cache still.
+/// Else threads that may wait do it: while one writes a batch the next is gathered, and two batches are all that is in
+/// memory.
 async fn receive(
     registry: &Registry,
     held: Held,
@@ -219,12 +221,13 @@ async fn receive(
     let start = held.written();
     let end = length.map_or(registry.options.blob_limit, |length| start.saturating_add(length));
     let upload = held.upload().clone();
+    let pace = registry.uploads.pace();
     let mut batches = Batches { body, ended: None };
     let mut writer = Writer::Idle(held);
     let mut taken = start;
     let outcome = loop {
         let batch = tokio::select! {
-            batch = batches.next() => batch,
+            batch = batches.next(if pace.is_quick() { 0 } else { BATCH }) => batch,
             () = upload.wanted_elsewhere() => Err(Refusal::new(Code::BlobUploadInvalid, "another request took the upload over")),
         };
         let batch = match batch {
@@ -237,7 +240,7 @@ async fn receive(
             break Err(Refusal::new(Code::SizeInvalid, "there are more bytes than announced or allowed")
                 .with_status(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        writer = Writer::start(writer.finish().await?, batch);
+        writer = Writer::start(writer.finish().await?, batch, pace)?;
     };
     let mut held = writer.finish().await?;
     match outcome {
@@ -258,11 +261,17 @@ enum Writer {
 }
 
 impl Writer {
-    fn start(mut held: Held, batch: Vec<Bytes>) -> Self {
-        Self::Busy(tokio::task::spawn_blocking(move || {
+    fn start(mut held: Held, batch: Vec<Bytes>, pace: &Pace) -> Result<Self, Refusal> {
+        if pace.is_quick() {
+            let begun = Instant::now();
+            held.append(&batch).doing("write an upload")?;
+            pace.took(begun.elapsed());
+            return Ok(Self::Idle(held));
+        }
+        Ok(Self::Busy(tokio::task::spawn_blocking(move || {
             let outcome = held.append(&batch);
             (held, outcome)
-        }))
+        })))
     }
 
     async fn finish(self) -> Result<Held, Refusal> {
@@ -284,8 +293,8 @@ struct Batches {
 }
 
 impl Batches {
-    /// The next pieces: at least one, and those that are there already up to a batch; none at the end.
-    async fn next(&mut self) -> Result<Vec<Bytes>, Refusal> {
+    /// The next pieces: at least one, and those that are there already up to `most` bytes; none at the end.
+    async fn next(&mut self, most: usize) -> Result<Vec<Bytes>, Refusal> {
         let mut pieces = Vec::new();
         if let Some(ended) = self.ended.take() {
             return ended.map(|()| pieces);
@@ -293,7 +302,7 @@ impl Batches {
         let Some(first) = next(&mut self.body).await? else { return Ok(pieces) };
         let mut size = first.len();
         pieces.push(first);
-        while size < BATCH {
+        while size < most {
             let mut waiting = std::pin::pin!(next(&mut self.body));
             // One look, without waiting: what is not there yet belongs to the next batch.
             let ready = std::future::poll_fn(|context| {
