@@ -17,6 +17,7 @@ mod open;
 pub mod pools;
 mod recover;
 pub mod registry;
+mod reserve;
 mod state_log;
 pub mod system;
 pub mod userns;

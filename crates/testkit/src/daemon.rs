@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::{self, Run, eventually};
 use crate::http::{self, Reply};
-use crate::{census, image};
+use crate::{SmallDisk, census, image};
 
 /// A running daemon. Dropping it removes its containers, stops it, and panics if anything is left over.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Daemon {
     binary: PathBuf,
     instance: String,
     folder: TempDir,
+    /// Its data root.
+    data: PathBuf,
     flags: Vec<String>,
     child: Option<Child>,
     peer: Option<PathBuf>,
@@ -62,6 +64,16 @@ impl Daemon {
         daemon
     }
 
+    /// The same with its data on a disk of its own.
+    #[track_caller]
+    pub fn start_on(disk: &SmallDisk, binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        let mut daemon = Self::prepared(binary, flags);
+        daemon.data = disk.path("data");
+        daemon.launch();
+        daemon.docker(&["load", "-q", "-i", &image::busybox().to_string_lossy()]).ok();
+        daemon
+    }
+
     /// The same without any image.
     #[track_caller]
     pub fn start_empty(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
@@ -82,6 +94,7 @@ impl Daemon {
             .tempdir()
             .expect("make a temporary folder");
         Self {
+            data: folder.path().join("data"),
             binary: binary.into(),
             instance,
             folder,
@@ -119,7 +132,7 @@ impl Daemon {
             .args(["daemon", "--instance", &self.instance, "--config-file"])
             .arg(self.path("daemon.json"))
             .arg("--data-root")
-            .arg(self.path("data"))
+            .arg(&self.data)
             .arg("--exec-root")
             .arg(self.path("run"))
             .arg("--host")
@@ -150,6 +163,11 @@ impl Daemon {
     /// A path in the daemon's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The name all its kernel objects carry.
@@ -316,7 +334,7 @@ impl Daemon {
     fn held(&self) -> Vec<String> {
         let look = || {
             let none = BTreeSet::new();
-            let mut held = census::stray_files(&self.path("data"), &self.path("run"), &none, &none);
+            let mut held = census::stray_files(&self.data, &self.path("run"), &none, &none);
             for (kind, count) in census::descriptors(self.pid()) {
                 // What comes with the first container and stays: the one inotify instance of all followers of logs, the
                 // connection to the process that forks supervisors and its pidfd.

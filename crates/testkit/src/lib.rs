@@ -4,6 +4,7 @@
 pub mod census;
 pub mod client;
 pub mod daemon;
+pub mod disk;
 pub mod http;
 pub mod image;
 pub mod plugin;
@@ -12,4 +13,5 @@ pub mod registry;
 
 pub use client::Run;
 pub use daemon::Daemon;
+pub use disk::SmallDisk;
 pub use http::Reply;
