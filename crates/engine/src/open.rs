@@ -167,6 +167,7 @@ impl Disk {
             volumes.belong_to(ids.root());
         }
         let (log, replay) = StateLog::open(&config.data_root)?;
+        events.write_with(log.errands());
         let executable = executable(config)?;
         Ok(Self { store, events, volumes, log, replay, executable })
     }

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::error::{Error, Result};
 
 pub(crate) use compact::Replay;
+pub(crate) use writer::Errands;
 use writer::{Append, Until};
 
 /// The file's name under the data root.
@@ -69,6 +70,11 @@ impl StateLog {
     /// Appends and waits until the disk has it.
     pub(crate) async fn synced<R: Serialize, L: Serialize>(&self, entry: &Entry<'_, R, L>) -> Result<()> {
         self.wait(entry, Until::Synced).await
+    }
+
+    /// The log's thread, for other small writes that nobody waits for: it wakes for them and for the log at once.
+    pub(crate) fn errands(&self) -> Errands {
+        self.writer.errands()
     }
 
     /// Waits until the disk has all that was appended.

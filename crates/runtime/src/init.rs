@@ -58,7 +58,7 @@ fn prepare<'a>(plan: &'a Plan<'_>, report: &Sender) -> Result<Program<'a>> {
         let list = &hooks.start_container;
         hooks::run("startContainer", list, plan.spec, plan.subject, Status::Created, pid)?;
     }
-    let filter = plan.filter.as_deref().zip(plan.linux.seccomp.as_ref());
+    let filter = plan.filter.as_ref().map(|(program, profile)| (program.as_ref(), *profile));
     Program::new(plan.process, plan.stdio, terminal, filter, procfs)
 }
 

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) fn exec(request: &ExecRequest<'_>) -> Result<Launched> {
     let linux = request.spec.linux.as_ref();
     let linux = linux.ok_or_else(|| LaunchError::other("config.json has no linux part"))?;
-    let filter = linux.seccomp.as_ref().map(seccomp::compiled).transpose()?;
+    let filter = request.seccomp.map(seccomp::compiled).transpose()?;
     let (cgroup_files, cgroup_target) = match linux.cgroups_path.as_str() {
         "" => (Vec::new(), None),
         path => {
@@ -83,8 +83,7 @@ fn run(
             Stdio::Streams(_) => None,
             Stdio::Terminal => Some(make_terminal(report)?),
         };
-        let profile = request.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        Program::new(request.process, request.stdio, terminal, filter.zip(profile), procfs)
+        Program::new(request.process, request.stdio, terminal, filter.zip(request.seccomp), procfs)
     };
     match prepared() {
         Ok(program) => program.execute(report),

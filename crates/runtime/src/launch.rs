@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use wharf_oci::runtime::{Linux, NamespaceKind, Process, Spec};
+use wharf_oci::runtime::{Linux, LinuxSeccomp, NamespaceKind, Process, Spec};
 use wharf_sys::{
     cgroup::Cgroup,
     mount::{Attributes, DetachedMount, Propagation},
@@ -38,7 +38,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) namespaces: Namespaces,
     pub(crate) cgroup_files: Vec<OwnedFd>,
     cgroup_target: Option<OwnedFd>,
-    pub(crate) filter: Option<Cow<'static, [Instruction]>>,
+    pub(crate) filter: Option<(Cow<'static, [Instruction]>, &'a LinuxSeccomp)>,
     /// Device nodes of the host, by path: a user namespace may not make its own.
     pub(crate) host_devices: Vec<(String, DetachedMount)>,
 }
@@ -112,7 +112,10 @@ pub(crate) fn launch(request: &LaunchRequest<'_>) -> Result<Launched> {
         mounts: plan::prepare(spec, cgroup.as_ref())?,
         cgroup_files: cgroup.as_ref().map(Cgroup::join_files).transpose()?.unwrap_or_default(),
         cgroup_target: cgroup.as_ref().map(Cgroup::clone_target).transpose()?.flatten(),
-        filter: linux.seccomp.as_ref().map(seccomp::compiled).transpose()?,
+        filter: request
+            .seccomp
+            .map(|one| Ok::<_, LaunchError>((seccomp::compiled(one)?, one)))
+            .transpose()?,
         host_devices: if user_namespace { plan::host_devices(linux)? } else { Vec::new() },
         namespaces,
     };
@@ -166,33 +169,44 @@ fn spawn(plan: &Plan<'_>) -> Result<Launched> {
         sibling: true,
         cgroup: plan.cgroup_target.as_ref().map(AsFd::as_fd),
     };
-    match process::clone(&options)? {
-        Forked::Child => {
-            drop(receiver);
+    let child = if may_share_memory(plan) {
+        process::clone_in_memory(&options, || {
             let error = init::run(plan, &sender);
             sender.fail(&error);
-            process::exit_now(1)
-        }
-        Forked::Parent(child) => {
-            drop(sender);
-            if plan.namespaces.is_new(flags::USER) {
-                let ranges =
-                    |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
-                let (users, groups) = (ranges(&plan.linux.uid_mappings), ranges(&plan.linux.gid_mappings));
-                namespace::write_id_maps(child.pid, &users, &groups)?;
-                receiver.release()?;
+            1
+        })?
+    } else {
+        match process::clone(&options)? {
+            Forked::Child => {
+                drop(receiver);
+                let error = init::run(plan, &sender);
+                sender.fail(&error);
+                process::exit_now(1)
             }
-            let mut report = receiver.finish(|| created(plan, child.pid))?;
-            if let Some(hooks) = &plan.spec.hooks {
-                let (list, subject) = (&hooks.poststart, plan.subject);
-                let failed =
-                    hooks::run_all("poststart", list, plan.spec, subject, Status::Running, child.pid);
-                report.warnings.extend(failed);
-            }
-            let console = report.console;
-            Ok(Launched { pid: child.pid, pidfd: child.pidfd, console, warnings: report.warnings })
+            Forked::Parent(child) => child,
         }
+    };
+    drop(sender);
+    if plan.namespaces.is_new(flags::USER) {
+        let ranges = |list: &[wharf_oci::runtime::IdMapping]| list.iter().map(id_range).collect::<Vec<_>>();
+        let (users, groups) = (ranges(&plan.linux.uid_mappings), ranges(&plan.linux.gid_mappings));
+        namespace::write_id_maps(child.pid, &users, &groups)?;
+        receiver.release()?;
     }
+    let mut report = receiver.finish(|| created(plan, child.pid))?;
+    if let Some(hooks) = &plan.spec.hooks {
+        let (list, subject) = (&hooks.poststart, plan.subject);
+        let failed = hooks::run_all("poststart", list, plan.spec, subject, Status::Running, child.pid);
+        report.warnings.extend(failed);
+    }
+    let console = report.console;
+    Ok(Launched { pid: child.pid, pidfd: child.pidfd, console, warnings: report.warnings })
+}
+
+/// Whether the new process may work in this one's memory until it executes its program. Not where it waits for this
+/// one on the way (for its ids, for hooks), and only where nobody else is in its pid namespace who could look into it.
+fn may_share_memory(plan: &Plan<'_>) -> bool {
+    plan.namespaces.is_new(flags::PID) && !plan.namespaces.has(flags::USER) && plan.spec.hooks.is_none()
 }
 
 /// The container's tree stands: the hooks that run in the host's view.

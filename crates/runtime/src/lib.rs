@@ -21,7 +21,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use error::{FailureKind, LaunchError, Result};
 pub use launch::root_mount;
-use wharf_oci::runtime::{Process, Spec};
+use wharf_oci::runtime::{LinuxSeccomp, Process, Spec};
 use wharf_sys::mount::Recipe;
 
 /// Where the root file system comes from.
@@ -47,8 +47,10 @@ pub enum Stdio<'a> {
 /// A container to start.
 #[derive(Clone, Copy, Debug)]
 pub struct LaunchRequest<'a> {
-    /// `config.json`. `spec.root.path` is not read, [`RootSource`] stands for it.
+    /// `config.json`. `spec.root.path` is not read, [`RootSource`] stands for it, nor is `spec.linux.seccomp`.
     pub spec: &'a Spec,
+    /// The system call filter, see [`seccomp::read_spec`].
+    pub seccomp: Option<&'a LinuxSeccomp>,
     /// The root file system.
     pub root: RootSource<'a>,
     /// The network namespace to join in place of a new one that the specification asks for.
@@ -62,8 +64,10 @@ pub struct LaunchRequest<'a> {
 /// A process to add to a running container.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecRequest<'a> {
-    /// The container's `config.json`.
+    /// The container's `config.json`, but for `spec.linux.seccomp`.
     pub spec: &'a Spec,
+    /// The system call filter.
+    pub seccomp: Option<&'a LinuxSeccomp>,
     /// Its first process.
     pub init: BorrowedFd<'a>,
     /// The process to run.

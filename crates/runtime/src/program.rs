@@ -6,7 +6,7 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -141,7 +141,7 @@ pub(crate) fn set_oom_score(procfs: &Root, process: &Process, report: &Sender) -
 
 /// As runc does, a missing working directory is made; where that fails, entering it says so.
 pub(crate) fn make_working_directory(root: &Root, cwd: &str) {
-    if !cwd.is_empty() {
+    if !matches!(cwd, "" | "/") {
         let _ = root.create_dir_all(cwd, 0o755);
     }
 }
@@ -165,25 +165,34 @@ fn attach_streams(process: &Process, stdio: Stdio<'_>, terminal: Option<OwnedFd>
         }
         (Stdio::Terminal, None) => return Err(failed(Errno::NOTTY)),
     };
+    for fd in sources {
+        give_to_user(fd, process);
+    }
+    if sources.iter().all(|fd| fd.as_raw_fd() > 2) {
+        return put_streams(sources).map_err(failed);
+    }
     // Copies first, so that no source is overwritten before its turn.
     let copies = sources.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3));
     let [input, output, error] = copies;
     let (input, output, error) = (input.map_err(failed)?, output.map_err(failed)?, error.map_err(failed)?);
-    for fd in [&input, &output, &error] {
-        give_to_user(fd, process);
-    }
-    rustix::stdio::dup2_stdin(&input).map_err(failed)?;
-    rustix::stdio::dup2_stdout(&output).map_err(failed)?;
-    rustix::stdio::dup2_stderr(&error).map_err(failed)
+    put_streams([input.as_fd(), output.as_fd(), error.as_fd()]).map_err(failed)
+}
+
+fn put_streams([input, output, error]: [BorrowedFd<'_>; 3]) -> rustix::io::Result<()> {
+    rustix::stdio::dup2_stdin(input)?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(error)
 }
 
 /// Lets the user open `/dev/stdout` again. Done on the descriptor, before any path of the container is looked
 /// at; what cannot be given away (a device, a file of another mount) stays.
-fn give_to_user(fd: &OwnedFd, process: &Process) {
+fn give_to_user(fd: BorrowedFd<'_>, process: &Process) {
     let Ok(stat) = rustix::fs::fstat(fd) else { return };
-    let terminal = rustix::termios::isatty(fd);
-    let ours = matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket) || terminal;
-    if ours && stat.st_uid != process.user.uid {
+    let ours = || match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo | FileType::Socket => true,
+        _ => rustix::termios::isatty(fd),
+    };
+    if stat.st_uid != process.user.uid && ours() {
         let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(process.user.uid)), None);
     }
 }
@@ -274,6 +283,9 @@ fn set_identity(process: &Process, sets: &Sets) -> Result<()> {
 /// Enters a directory by a lookup that takes no magic links: `/proc/self/fd/N` leads nowhere
 /// (CVE-2024-21626).
 fn change_directory(path: &str) -> std::result::Result<(), Errno> {
+    if path == "/" {
+        return rustix::process::chdir("/");
+    }
     let root = Root::open("/").map_err(|error| error.errno())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let directory = root.open_at(path, flags, Mode::empty()).map_err(|error| error.errno())?;

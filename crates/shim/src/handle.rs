@@ -128,6 +128,10 @@ impl Drop for Owner {
 
 type Reply = (Answer, Vec<OwnedFd>);
 
+/// A launch that was asked for together with the supervisor.
+#[derive(Debug)]
+pub struct Launching(oneshot::Receiver<Reply>);
+
 #[derive(Debug)]
 struct Connection {
     /// A message socket; the stream type is only what makes it wait.
@@ -212,12 +216,31 @@ impl Handle {
     }
 
     pub(crate) fn over(socket: OwnedFd, child: Option<PidFd>) -> io::Result<(Self, Events)> {
+        Self::over_asked(socket, child, HashMap::new())
+    }
+
+    /// As [`Self::over`], with the launch as the first thing that the supervisor finds.
+    pub(crate) fn launching(socket: OwnedFd, child: PidFd) -> Result<(Self, Events, Launching), HandleError> {
+        let request = wire::encode(&RequestFrame { number: 0, request: Request::Launch })?;
+        let (sender, reply) = oneshot::channel();
+        let (handle, events) = Self::over_asked(socket, Some(child), HashMap::from([(0, sender)]))
+            .map_err(HandleError::Spawn)?;
+        // One that has ended meanwhile answers by that.
+        let _ended = socket::send_message(&handle.0.connection.socket, &request, &[]);
+        Ok((handle, events, Launching(reply)))
+    }
+
+    fn over_asked(
+        socket: OwnedFd,
+        child: Option<PidFd>,
+        asked: HashMap<u64, oneshot::Sender<Reply>>,
+    ) -> io::Result<(Self, Events)> {
         socket::allow_messages_of(&socket, MAX_FRAME);
         wharf_sys::pipe::set_nonblocking(&socket)?;
         let connection = Arc::new(Connection {
             socket: UnixStream::from_std(socket.into())?,
             next: AtomicU64::new(1),
-            waiting: Mutex::new(Some(HashMap::new())),
+            waiting: Mutex::new(Some(asked)),
         });
         let (events, receiver) = mpsc::unbounded_channel();
         let has_child = child.is_some();
@@ -244,6 +267,20 @@ impl Handle {
     /// As [`Handle::hello`].
     pub async fn launch(&self) -> Result<Launched, HandleError> {
         launched("launch", self.ask("launch", Request::Launch, None, START_PATIENCE).await?)
+    }
+
+    /// As [`Handle::launch`], where that was asked for already.
+    ///
+    /// # Errors
+    /// As [`Handle::hello`].
+    pub async fn launched(&self, launching: Launching) -> Result<Launched, HandleError> {
+        let request = "launch";
+        match tokio::time::timeout(START_PATIENCE, launching.0).await {
+            Ok(Ok((Answer::Failed(failure), _))) => Err(HandleError::Failed(failure)),
+            Ok(Ok(reply)) => launched(request, reply),
+            Ok(Err(_closed)) => Err(HandleError::Gone { request }),
+            Err(_late) => Err(HandleError::Timeout { request, after: START_PATIENCE }),
+        }
     }
 
     /// Connects a client to the container's streams; its connection belongs to the supervisor from then on.

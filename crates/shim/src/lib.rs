@@ -6,5 +6,5 @@ pub mod nursery;
 pub mod protocol;
 mod wire;
 
-pub use handle::{Descriptors, Events, Handle, HandleError, Launched};
+pub use handle::{Descriptors, Events, Handle, HandleError, Launched, Launching};
 pub use wire::{WireError, receive, send};

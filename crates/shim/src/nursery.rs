@@ -14,7 +14,7 @@ use wharf_sys::cgroup::Cgroup;
 use wharf_sys::pidfd::PidFd;
 use wharf_sys::socket::{self, Kind, MAX_DESCRIPTORS};
 
-use crate::handle::{self, Events, Handle, HandleError};
+use crate::handle::{self, Events, Handle, HandleError, Launching};
 use crate::protocol::{Carried, MAX_FRAME, SupervisorConfig};
 use crate::wire::WireError;
 
@@ -67,7 +67,8 @@ impl Nursery {
         }
     }
 
-    /// As [`Handle::spawn`]; where there is trouble with the nursery, exactly that.
+    /// As [`Handle::spawn`]; where there is trouble with the nursery, exactly that. `launch`: asks for the launch too,
+    /// unless there was trouble.
     ///
     /// # Errors
     /// As [`Handle::spawn`].
@@ -76,9 +77,12 @@ impl Nursery {
         executable: BorrowedFd<'_>,
         config: &SupervisorConfig,
         given: &[(Carried, BorrowedFd<'_>)],
-    ) -> Result<(Handle, Events), HandleError> {
+        launch: bool,
+    ) -> Result<(Handle, Events, Option<Launching>), HandleError> {
+        let alone =
+            || Handle::spawn(executable, config, given).map(|(handle, events)| (handle, events, None));
         if given.len() >= MAX_DESCRIPTORS {
-            return Handle::spawn(executable, config, given);
+            return alone();
         }
         handle::write_config(config)?;
         let (ours, theirs) = socket::pair(Kind::Messages).map_err(HandleError::Spawn)?;
@@ -86,8 +90,15 @@ impl Nursery {
         let message = serde_json::to_vec(&birth).map_err(WireError::Malformed)?;
         let beside: Vec<_> = std::iter::once(theirs.as_fd()).chain(given.iter().map(|(_, fd)| *fd)).collect();
         match self.bear(executable, config, &message, &beside) {
-            Ok(child) => Handle::over(ours, Some(child)).map_err(HandleError::Spawn),
-            Err(_) => Handle::spawn(executable, config, given),
+            Ok(child) if launch => {
+                let (handle, events, launching) = Handle::launching(ours, child)?;
+                Ok((handle, events, Some(launching)))
+            }
+            Ok(child) => {
+                let (handle, events) = Handle::over(ours, Some(child)).map_err(HandleError::Spawn)?;
+                Ok((handle, events, None))
+            }
+            Err(_) => alone(),
         }
     }
 

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use wharf_oci::runtime::{NamespaceKind, Process, Spec};
 use wharf_runtime::hooks::Subject;
 use wharf_runtime::{ExecRequest, LaunchError, LaunchRequest, RootSource, Stdio};
-use wharf_shim::handle::CONFIG_FILE;
-use wharf_shim::protocol::{Carried, Failure, FailureKind, SupervisorConfig};
+use wharf_shim::protocol::{Carried, Failure, FailureKind};
 use wharf_sys::pipe::{Pipe, null};
 use wharf_sys::socket::{self, Kind};
 
@@ -48,7 +47,7 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) enum Job<'a> {
     /// The container's first process.
-    Launch { root: Option<BorrowedFd<'a>>, network: Option<BorrowedFd<'a>> },
+    Launch { id: &'a str, root: RootSource<'a>, network: Option<BorrowedFd<'a>> },
     /// One more process beside the first one.
     Exec { init: BorrowedFd<'a>, process: &'a Process },
 }
@@ -100,7 +99,8 @@ fn run(
     open_stdin: bool,
 ) -> Result<(Facts, Vec<OwnedFd>), LaunchError> {
     wharf_sys::signal::unblock_all().map_err(LaunchError::other)?;
-    let spec: Spec = read(bundle, "config.json")?;
+    let (spec, known) = read_with(bundle, "config.json", wharf_runtime::seccomp::read_spec)?;
+    let seccomp = known.or(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()));
     let process = match job {
         Job::Launch { .. } => {
             spec.process.as_ref().ok_or_else(|| LaunchError::other("config.json names no process"))?
@@ -112,21 +112,23 @@ fn run(
         Stdio::Streams([streams.theirs[0].as_fd(), streams.theirs[1].as_fd(), streams.theirs[2].as_fd()])
     });
     let launched = match job {
-        Job::Launch { root, network } => {
-            let config: SupervisorConfig = read(bundle, CONFIG_FILE)?;
-            let root = RootSource { mount: *root, recipe: &config.rootfs };
+        Job::Launch { id, root, network } => {
+            let (root, network) = (*root, *network);
             match foreign {
-                Some(foreign) => foreign.launch(&root, *network, stdio)?,
+                Some(foreign) => foreign.launch(&root, network, stdio)?,
                 None => {
-                    let subject = Subject { id: &config.id, bundle };
-                    let network = *network;
-                    wharf_runtime::launch(&LaunchRequest { spec: &spec, root, network, stdio, subject })?
+                    let subject = Subject { id, bundle };
+                    let spec = &spec;
+                    wharf_runtime::launch(&LaunchRequest { spec, seccomp, root, network, stdio, subject })?
                 }
             }
         }
         Job::Exec { init, process } => match foreign {
             Some(foreign) => foreign.exec(process, stdio)?,
-            None => wharf_runtime::exec(&ExecRequest { spec: &spec, init: *init, process, stdio })?,
+            None => {
+                let (spec, init) = (&spec, *init);
+                wharf_runtime::exec(&ExecRequest { spec, seccomp, init, process, stdio })?
+            }
         },
     };
     let (mut kinds, mut descriptors) = (vec![Carried::Pidfd], vec![launched.pidfd]);
@@ -148,11 +150,19 @@ fn run(
 }
 
 fn read<T: serde::de::DeserializeOwned>(bundle: &Path, name: &str) -> Result<T, LaunchError> {
+    read_with(bundle, name, |text| serde_json::from_slice(text))
+}
+
+fn read_with<T>(
+    bundle: &Path,
+    name: &str,
+    parse: impl FnOnce(&[u8]) -> serde_json::Result<T>,
+) -> Result<T, LaunchError> {
     let path = bundle.join(name);
     let failed =
         |error: &dyn std::fmt::Display| LaunchError::other(format!("read {}: {error}", path.display()));
     let text = std::fs::read(&path).map_err(|error| failed(&error))?;
-    serde_json::from_slice(&text).map_err(|error| failed(&error))
+    parse(&text).map_err(|error| failed(&error))
 }
 
 /// Whether the container has no pid namespace of its own, whose end would end all its processes.

@@ -24,6 +24,8 @@ pub(crate) fn run(control: OwnedFd) -> Result<(), Error> {
     let _names_are_for_people = rustix::thread::set_name(NAME);
     process::listen_to_all_signals();
     wharf_runtime::prepare();
+    // Finds the kernel's clock once for all.
+    let _now = wharf_sys::time::Instant::now();
     let mut buffer = vec![0; MAX_FRAME];
     loop {
         let (length, mut descriptors) =

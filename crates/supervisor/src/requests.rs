@@ -1,12 +1,13 @@
 //! What each request of a daemon does.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use wharf_oci::runtime::Process;
 use wharf_shim::protocol::{
-    Answer, Attach, Failure, FailureKind, PROTOCOL_VERSION, Phase, Request, Status, Timestamp,
+    Answer, Attach, Failure, FailureKind, PROTOCOL_VERSION, Phase, Request, Status, SupervisorFrame,
+    Timestamp,
 };
 use wharf_sys::pidfd::Ended;
 use wharf_sys::time::wall_nanos;
@@ -14,7 +15,7 @@ use wharf_sys::time::wall_nanos;
 use crate::client::Client;
 use crate::log::Log;
 use crate::session::{Session, Stage};
-use crate::supervise::{Life, Setup, Supervisor};
+use crate::supervise::{Life, Setup, Supervisor, kept_descriptors};
 use crate::token::{Token, Topic};
 
 /// A request this supervisor does not know, or cannot read.
@@ -204,16 +205,19 @@ impl Supervisor {
             (Stage::Running(running), Some(id)) => Some((id.clone(), running.pid)),
             _ => None,
         };
-        let carried = self.kept_descriptors();
+        let Some(connection) = self.connections.iter_mut().find(|one| one.number == connection) else {
+            return;
+        };
+        let carried = kept_descriptors(&self.container, &self.lasting);
+        let (descriptors, fds): (Vec<_>, Vec<_>) = carried.into_iter().unzip();
         let status = Status {
             phase,
             restart_count: self.restarts.count(),
             last_exit: self.last_exit,
             execs: self.execs.iter().filter_map(running).collect(),
-            descriptors: carried.iter().map(|(kind, _)| *kind).collect(),
+            descriptors,
         };
-        let fds: Vec<_> = carried.iter().map(|(_, fd)| fd.as_fd()).collect();
-        self.answer(connection, number, Answer::Status(Box::new(status)), &fds);
+        connection.send(&SupervisorFrame::Answer { number, answer: Answer::Status(Box::new(status)) }, &fds);
     }
 }
 

@@ -12,6 +12,7 @@ use wharf_shim::protocol::{
     Answer, Carried, Event, Exit, Failure, RestartPolicy, SupervisorConfig, SupervisorFrame, Timestamp,
 };
 use wharf_sys::epoll::{Epoll, EventFlags, Ready};
+use wharf_sys::mount::Recipe;
 use wharf_sys::pidfd::{Ended, reap_rest};
 use wharf_sys::signal::SignalFd;
 use wharf_sys::socket::{self, Kind};
@@ -29,7 +30,7 @@ use crate::restart::Restarts;
 use crate::session::{CHUNK, Running, Served, Session, Stage, forget_done, room, watch_client};
 use crate::token::{Token, Topic};
 
-pub(crate) use setup::Setup;
+pub(crate) use setup::{Setup, kept_descriptors};
 
 /// How long after the last output buffers are kept.
 const BUFFERS_KEPT: Duration = Duration::from_millis(200);
@@ -44,15 +45,17 @@ pub(crate) struct Supervisor {
     id: String,
     pub(crate) bundle: PathBuf,
     socket: PathBuf,
+    /// How the root file system is mounted where its mount cannot be cloned.
+    rootfs: Recipe,
     /// Who makes the processes, if it is not the runtime that is built in.
     pub(crate) foreign: Option<Foreign>,
     pub(crate) epoll: Epoll,
     signals: SignalFd,
     listener: OwnedFd,
-    connections: Vec<Connection>,
+    pub(crate) connections: Vec<Connection>,
     /// What lasts over restarts: the mount of the root file system where the kernel can clone one, the network
     /// namespace, what the daemon wants kept.
-    lasting: Vec<(Carried, OwnedFd)>,
+    pub(crate) lasting: Vec<(Carried, OwnedFd)>,
     pub(crate) container: Session,
     pub(crate) execs: Vec<Session>,
     /// Clients of processes that have ended, which have not taken everything yet.
@@ -131,6 +134,7 @@ impl Supervisor {
             id: config.id,
             bundle: config.bundle,
             socket: config.socket,
+            rootfs: config.rootfs,
             foreign,
             epoll,
             signals,

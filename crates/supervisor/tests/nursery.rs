@@ -12,7 +12,7 @@ async fn a_forked_supervisor_runs_its_container_and_shows_whose_it_is() {
     let second = Fixture::new("echo two; exit 3");
     let mut running = Vec::new();
     for fixture in [&first, &second] {
-        let (handle, events) = nursery.spawn(fixture.executable(), &fixture.config, &[]).unwrap();
+        let (handle, events, _) = nursery.spawn(fixture.executable(), &fixture.config, &[], false).unwrap();
         let launched = handle.launch().await.unwrap();
         running.push((handle, events, launched));
     }
@@ -44,8 +44,13 @@ async fn a_killed_nursery_is_replaced() {
     let nursery = Nursery::default();
     for _ in 0..2 {
         let fixture = Fixture::new("exit 4");
-        let (handle, mut events) = nursery.spawn(fixture.executable(), &fixture.config, &[]).unwrap();
-        handle.launch().await.unwrap();
+        let (handle, mut events, launching) =
+            nursery.spawn(fixture.executable(), &fixture.config, &[], true).unwrap();
+        // The one that is killed cannot ask for it.
+        match launching {
+            Some(launching) => handle.launched(launching).await.unwrap(),
+            None => handle.launch().await.unwrap(),
+        };
         assert_eq!(end(&mut events).await.code, Some(4));
         let own = std::process::id().to_string();
         for process in std::fs::read_dir("/proc").unwrap().flatten() {

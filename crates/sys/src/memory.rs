@@ -42,6 +42,50 @@ pub fn find_byte(byte: u8, bytes: &[u8]) -> Option<usize> {
     if found.is_null() { None } else { Some(found.addr() - bytes.as_ptr().addr()) }
 }
 
+/// Memory for the stack of a child that shares ours; what lies below it cannot be touched.
+#[derive(Debug)]
+pub(crate) struct Stack(*mut libc::c_void);
+
+/// Only what is used is ever there; too small for the kernel to give it a huge page.
+const STACK_SIZE: usize = 1 << 20;
+/// A page of any size that Linux has.
+const GUARD: usize = 64 << 10;
+
+impl Stack {
+    pub(crate) fn new() -> rustix::io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let place = unsafe {
+            libc::mmap(std::ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
+        if place == libc::MAP_FAILED {
+            return Err(crate::process::errno());
+        }
+        let stack = Self(place);
+        // SAFETY: the lowest part of the mapping just made, which nobody uses yet.
+        match unsafe { libc::mprotect(place, GUARD, libc::PROT_NONE) } {
+            0 => Ok(stack),
+            _ => Err(crate::process::errno()),
+        }
+    }
+
+    /// The lowest address that may be used; aligned as every stack must be, and so is the end.
+    pub(crate) fn bottom(&self) -> usize {
+        self.0.addr() + GUARD
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        STACK_SIZE - GUARD
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; whoever ran on it has left this memory.
+        unsafe { libc::munmap(self.0, STACK_SIZE) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

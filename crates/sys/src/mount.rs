@@ -362,6 +362,18 @@ impl DetachedMount {
         attach(self.0.as_fd(), place).context(|| "attach mount")
     }
 
+    /// Attaches it over `name`, a single component, in a directory; a link of that name is not followed.
+    ///
+    /// # Errors
+    /// As [`Self::attach`]; `EINVAL` for a path of several components.
+    pub fn attach_in(&self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
+        if name.contains('/') {
+            return Err(Error::new("attach mount", Errno::INVAL));
+        }
+        move_mount(self.0.as_fd(), "", dir, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .context(|| format!("attach mount {name}"))
+    }
+
     /// Changes attributes, see [`set_attributes`].
     ///
     /// # Errors

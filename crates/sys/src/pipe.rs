@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// The two ends of a pipe.
@@ -38,8 +37,7 @@ pub fn grow(end: impl AsFd, bytes: usize) {
 /// # Errors
 /// As `fcntl(2)`; none for a valid descriptor.
 pub fn set_nonblocking(end: impl AsFd) -> io::Result<()> {
-    let flags = fcntl_getfl(&end)?;
-    Ok(fcntl_setfl(&end, flags | OFlags::NONBLOCK)?)
+    Ok(rustix::io::ioctl_fionbio(end, true)?)
 }
 
 /// `/dev/null`, for a process without standard input.

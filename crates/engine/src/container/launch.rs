@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use wharf_oci::Digest;
 use wharf_shim::protocol::{Carried, ForeignRuntime, LogConfig, RestartPolicy, SupervisorConfig};
-use wharf_shim::{Events, Handle};
+use wharf_shim::{Events, Handle, Launching};
 use wharf_sys::mount::{DetachedMount, Recipe};
 use wharf_sys::root::Root;
 
@@ -23,8 +23,11 @@ use crate::error::{Error, Result};
 use crate::network::{Joined, Sandbox};
 use crate::userns;
 
-/// Prepares everything and starts the supervisor.
-pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(Handle, Events)> {
+/// A supervisor that was started, and the launch if that was asked for with it.
+pub(super) type Supervised = (Handle, Events, Option<Launching>);
+
+/// Prepares everything and starts the supervisor. `launch`: asks it for the launch too, where it can be so early.
+pub(super) fn prepare(containers: &Arc<Containers>, record: &Record, launch: bool) -> Result<Supervised> {
     make_bundle(containers, &record.id)?;
     drop(containers.roots.of(&record.id));
     let (joined, (config, mount)) = joining(containers, record, |planned| {
@@ -32,7 +35,7 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record) -> Result<(
         let mount = recipe.mount().map_err(|error| not_mounted(&error))?;
         Ok((write_files(containers, record, planned, recipe, &mount)?, mount))
     })?;
-    spawn(containers, &config, joined.as_ref(), &mount)
+    spawn(containers, &config, joined.as_ref(), &mount, launch)
 }
 
 /// Starts the supervisor of a process on a tree that is mounted already: that of a build.
@@ -45,7 +48,8 @@ pub(crate) fn supervise(
     make_bundle(containers, &record.id)?;
     let (joined, config) =
         joining(containers, record, |planned| write_files(containers, record, planned, recipe, mount))?;
-    spawn(containers, &config, joined.as_ref(), mount)
+    let (handle, events, _) = spawn(containers, &config, joined.as_ref(), mount, false)?;
+    Ok((handle, events))
 }
 
 /// Does `work` while the container's networks are joined: both wait for the kernel, for different locks of it.
@@ -118,10 +122,11 @@ fn spawn(
     config: &SupervisorConfig,
     joined: Option<&Joined>,
     mount: &DetachedMount,
-) -> Result<(Handle, Events)> {
+    launch: bool,
+) -> Result<Supervised> {
     let mut given = vec![(Carried::Root, mount.as_fd())];
     given.extend(joined.iter().flat_map(|joined| joined.given()));
-    let started = containers.nursery.spawn(containers.executable.as_fd(), config, &given);
+    let started = containers.nursery.spawn(containers.executable.as_fd(), config, &given, launch);
     started.map_err(|error| Error::internal(error.to_string()))
 }
 

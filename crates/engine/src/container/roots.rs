@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::pools::Class;
 
 /// How long a root is kept at most.
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_secs(1);
 /// So many are not waited with.
 const MANY: usize = 64;
 

@@ -63,8 +63,10 @@ impl Driver {
 
     async fn launch(&mut self) -> Result<Running, NotStarted> {
         let (containers, record) = (self.containers.clone(), self.record());
-        let prepare = move || launch::prepare(&containers, &record);
-        let (handle, heard) = self.containers.pools.run(Class::Lifecycle, prepare).await?;
+        // Whoever attached before hears all from the first byte on, and so has to be connected first.
+        let at_once = !self.container.is_attached_to();
+        let prepare = move || launch::prepare(&containers, &record, at_once);
+        let (handle, heard, launching) = self.containers.pools.run(Class::Lifecycle, prepare).await?;
         failpoint::pass("start.supervised");
         self.mounted();
         self.networks("connect");
@@ -75,7 +77,10 @@ impl Driver {
                 tracing::warn!("container {}: attach: {error}", self.container.id());
             }
         }
-        let launched = handle.launch().await;
+        let launched = match launching {
+            Some(launching) => handle.launched(launching).await,
+            None => handle.launch().await,
+        };
         failpoint::pass("start.launched");
         let launched = launched.map_err(|error| self.explain(error))?;
         for warning in &launched.warnings {
@@ -130,6 +135,11 @@ impl Container {
             Link::Down(waiting) => waiting,
             Link::Up(_) => Vec::new(),
         }
+    }
+
+    /// Whether clients wait for a supervisor.
+    fn is_attached_to(&self) -> bool {
+        matches!(&*self.link(), Link::Down(waiting) if !waiting.is_empty())
     }
 
     /// The supervisor is gone, or as good as.

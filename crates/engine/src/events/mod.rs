@@ -11,7 +11,7 @@ mod timestamp;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -23,6 +23,7 @@ pub use subscription::Subscription;
 pub use timestamp::{parse_timestamp, parse_timestamp_or};
 
 use crate::error::Result;
+use crate::state_log::Errands;
 use log::EventLog;
 
 /// How many events a listener may be behind before it is fed from the file.
@@ -98,6 +99,8 @@ impl From<&Event> for EventMessage {
 pub struct Events {
     shared: Arc<Shared>,
     sender: broadcast::Sender<Arc<Event>>,
+    /// Who writes them down; nobody yet: a blocking worker.
+    errands: OnceLock<Errands>,
 }
 
 #[derive(Debug)]
@@ -124,7 +127,12 @@ impl Events {
         let (next, last_time) = last.map_or((1, 0), |event| (event.sequence + 1, event.time));
         let state = State { next, last_time, pending: Vec::new(), flushing: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), log: Mutex::new(log) });
-        Ok(Self { shared, sender: broadcast::channel(CHANNEL).0 })
+        Ok(Self { shared, sender: broadcast::channel(CHANNEL).0, errands: OnceLock::new() })
+    }
+
+    /// Has events written down by a thread that mostly wakes at these moments anyway.
+    pub(crate) fn write_with(&self, errands: Errands) {
+        let _only_once = self.errands.set(errands);
     }
 
     /// Records that `action` happened to `id` now. Must be called within the async runtime.
@@ -158,8 +166,10 @@ impl Events {
         let _ = self.sender.send(event);
         drop(state);
         if schedule {
-            let shared = self.shared.clone();
-            tokio::task::spawn_blocking(move || shared.flush());
+            let (first, second) = (self.shared.clone(), self.shared.clone());
+            if !self.errands.get().is_some_and(|errands| errands.give(move || first.flush())) {
+                tokio::task::spawn_blocking(move || second.flush());
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,12 +32,35 @@ pub(super) enum Until {
     Never,
     Written(oneshot::Sender<Result<()>>),
     Synced(oneshot::Sender<Result<()>>),
+    /// No append at all: something else is to be done.
+    Done(Errand),
+}
+
+/// Something small that may sleep as a write does.
+pub(crate) struct Errand(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Errand {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Errand")
+    }
+}
+
+/// Where errands are given, as long as there is a thread that does them.
+#[derive(Debug, Clone)]
+pub(crate) struct Errands(Weak<Sender<Append>>);
+
+impl Errands {
+    /// Has the thread do `work` after what it was given before; false: there is none any more, and nothing was done.
+    pub(crate) fn give(&self, work: impl FnOnce() + Send + 'static) -> bool {
+        let append = Append { frame: Vec::new(), until: Until::Done(Errand(Box::new(work))) };
+        self.0.upgrade().is_some_and(|sender| sender.send(append).is_ok())
+    }
 }
 
 /// The sending side; dropping it ends the thread after a last sync.
 #[derive(Debug)]
 pub(super) struct Writer {
-    sender: Option<Sender<Append>>,
+    sender: Option<Arc<Sender<Append>>>,
     thread: Option<JoinHandle<()>>,
     waits: AtomicU64,
 }
@@ -53,7 +77,12 @@ impl Writer {
             .stack_size(256 << 10)
             .spawn(move || thread.run(&receiver))
             .map_err(|error| Error::io("start the state log's thread", &error))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread), waits: AtomicU64::new(0) })
+        Ok(Self { sender: Some(Arc::new(sender)), thread: Some(thread), waits: AtomicU64::new(0) })
+    }
+
+    /// The way to the thread for other small writes.
+    pub(super) fn errands(&self) -> Errands {
+        Errands(self.sender.as_ref().map(Arc::downgrade).unwrap_or_default())
     }
 
     /// Hands an append over; its waiter hears of everything that goes wrong.
@@ -116,16 +145,19 @@ impl Thread {
         for one in &group {
             bytes.extend_from_slice(&one.frame);
         }
-        let written = self.write(&bytes);
-        let mut waiting = Vec::new();
+        let written = if bytes.is_empty() { Ok(()) } else { self.write(&bytes) };
+        let (mut waiting, mut errands) = (Vec::new(), Vec::new());
         for one in group {
             match one.until {
                 Until::Never => {}
                 // Whoever gave up waiting needs no answer, here and below.
                 Until::Written(waiter) => drop(waiter.send(written.clone())),
                 Until::Synced(waiter) => waiting.push(waiter),
+                Until::Done(errand) => errands.push(errand),
             }
         }
+        // Before the sync, which may take its time.
+        errands.into_iter().for_each(|Errand(work)| work());
         let overdue = self.unsynced.is_some_and(|since| since.elapsed() >= LAZY);
         if !waiting.is_empty() || overdue {
             wharf_sys::failpoint::pass("log.written");

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use rustix::{
@@ -11,7 +12,7 @@ use rustix::{
     pty::OpenptFlags,
 };
 use wharf_oci::runtime::Device;
-use wharf_sys::mount::DetachedMount;
+use wharf_sys::{mount::DetachedMount, root::Dir};
 
 use super::{
     Tree,
@@ -56,6 +57,7 @@ pub(crate) fn wanted(mounts: &[PlannedMount<'_>]) -> bool {
 }
 
 pub(crate) fn make(tree: &Tree, plan: &Plan<'_>) -> Result<()> {
+    let dev = tree.root.dir("/dev").map_err(LaunchError::other)?;
     for device in &DEFAULT {
         let node = Node {
             path: device.path,
@@ -64,15 +66,14 @@ pub(crate) fn make(tree: &Tree, plan: &Plan<'_>) -> Result<()> {
             mode: 0o666,
             owner: (0, 0),
         };
-        make_node(tree, plan, &node)?;
+        make_node(tree, plan, &dev, &node)?;
     }
     for device in &plan.linux.devices {
         // Those above have their fixed numbers and modes.
         if !DEFAULT.iter().any(|default| default.path == device.path) {
-            make_node(tree, plan, &Node::of(device)?)?;
+            make_node(tree, plan, &dev, &Node::of(device)?)?;
         }
     }
-    let dev = tree.root.dir("/dev").map_err(LaunchError::other)?;
     for (name, target) in LINKS {
         match dev.symlink(OsStr::new(name), OsStr::new(target)) {
             Err(error) if error.errno() != Errno::EXIST => return Err(LaunchError::other(error)),
@@ -113,7 +114,7 @@ impl<'a> Node<'a> {
     }
 }
 
-fn make_node(tree: &Tree, plan: &Plan<'_>, node: &Node<'_>) -> Result<()> {
+fn make_node(tree: &Tree, plan: &Plan<'_>, dev: &Dir, node: &Node<'_>) -> Result<()> {
     let failed =
         |why: &dyn std::fmt::Display| LaunchError::other(format!("create device {}: {why}", node.path));
     if let Some((_, device)) = plan.host_devices.iter().find(|(path, _)| path == node.path) {
@@ -121,7 +122,13 @@ fn make_node(tree: &Tree, plan: &Plan<'_>, node: &Node<'_>) -> Result<()> {
         return device.attach(place.as_fd()).map_err(|error| failed(&error));
     }
     let (parent, name) = split(node.path)?;
-    let parent = tree.root.create_dir_all(parent, 0o755).map_err(|error| failed(&error))?;
+    let made;
+    let parent = if parent == Path::new("/dev") {
+        dev
+    } else {
+        made = tree.root.create_dir_all(parent, 0o755).map_err(|error| failed(&error))?;
+        &made
+    };
     match parent.mknod(name, node.kind, node.mode, node.number) {
         Err(error) if error.errno() == Errno::EXIST => {
             let stat = parent.stat(name).map_err(|error| failed(&error))?;

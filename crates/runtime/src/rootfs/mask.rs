@@ -1,6 +1,6 @@
 //! Paths that a container may not read, and those it may not write.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -48,6 +48,7 @@ fn make_read_only(tree: &Tree, path: &str) -> Result<()> {
 #[derive(Default)]
 struct Covers {
     directory: Option<DetachedMount>,
+    file: Option<DetachedMount>,
 }
 
 impl Covers {
@@ -55,7 +56,7 @@ impl Covers {
         let Some(place) = open(tree, path)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&place).map_err(LaunchError::other)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Ok(null(tree)?.attach(place.as_fd())?);
+            return self.mask_file(tree, place.as_fd());
         }
         if let Some(cover) = &self.directory {
             return Ok(cover.try_clone()?.attach(place.as_fd())?);
@@ -64,6 +65,16 @@ impl Covers {
         let cover = DetachedMount::new("tmpfs", "tmpfs", &options, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
         cover.attach(place.as_fd())?;
         self.directory = Some(cover);
+        Ok(())
+    }
+
+    fn mask_file(&mut self, tree: &Tree, place: BorrowedFd<'_>) -> Result<()> {
+        if let Some(cover) = &self.file {
+            return Ok(cover.try_clone()?.attach(place)?);
+        }
+        let cover = null(tree)?;
+        cover.attach(place)?;
+        self.file = Some(cover);
         Ok(())
     }
 }

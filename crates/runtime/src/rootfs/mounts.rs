@@ -44,8 +44,9 @@ const ALLOWED_IN_PROC: [&str; 11] = [
 
 pub(crate) fn make(tree: &mut Tree, mount: &PlannedMount<'_>, label: &str) -> Result<()> {
     let is_directory = !matches!(&mount.what, What::Bind { is_directory: false, .. });
-    let place = place(&tree.root, mount.destination, is_directory)?;
-    check_place(&tree.root, place.as_fd(), mount)?;
+    let follow = if takes_no_link(mount) { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let place = find_place(&tree.root, mount.destination, is_directory, follow)?;
+    check_place(place.as_fd(), mount)?;
     match &mount.what {
         What::Bind { tree: source, .. } => bind(source, &mount.options, place.as_fd()),
         What::New { kind, source } => {
@@ -71,17 +72,22 @@ impl Tree {
 
 /// Opens what a mount goes over, making it where it is missing.
 pub(crate) fn place(root: &Root, path: &str, is_directory: bool) -> Result<OwnedFd> {
-    let open = || root.open_at(path, OFlags::PATH, Mode::empty());
+    find_place(root, path, is_directory, OFlags::empty())
+}
+
+fn find_place(root: &Root, path: &str, is_directory: bool, follow: OFlags) -> Result<OwnedFd> {
+    let open = || root.open_at(path, OFlags::PATH | follow, Mode::empty());
     match open() {
         Err(error) if error.errno() == Errno::NOENT => {}
         found => return found.map_err(LaunchError::other),
     }
-    if is_directory {
-        root.create_dir_all(path, 0o755).map_err(LaunchError::other)?;
-    } else {
-        let (parent, name) = split(path)?;
-        let parent = root.create_dir_all(parent, 0o755).map_err(LaunchError::other)?;
+    let (parent, name) = split(path)?;
+    let parent = root.create_dir_all(parent, 0o755).map_err(LaunchError::other)?;
+    if !is_directory {
         parent.create_file(name, 0o755).map_err(LaunchError::other)?;
+    } else if parent.mkdir(name, 0o755).is_ok() {
+        // The mode is as asked for: this process has no umask.
+        return parent.open(name, OFlags::PATH | OFlags::DIRECTORY).map_err(LaunchError::other);
     }
     open().map_err(LaunchError::other)
 }
@@ -94,16 +100,21 @@ pub(crate) fn split(path: &str) -> Result<(&Path, &OsStr)> {
     }
 }
 
+/// Whether the mount goes where a link of the image's must not lead it elsewhere.
+fn takes_no_link(mount: &PlannedMount<'_>) -> bool {
+    matches!(&mount.what, What::New { kind: "proc" | "sysfs", .. })
+        || matches!(mount.destination.trim_end_matches('/'), "/proc" | "/sys" | "/dev")
+}
+
 /// Refuses places that an image or another container may have prepared: a link where a kernel file system
 /// goes (CVE-2019-19921), and anything inside a `/proc`.
-fn check_place(root: &Root, place: BorrowedFd<'_>, mount: &PlannedMount<'_>) -> Result<()> {
+fn check_place(place: BorrowedFd<'_>, mount: &PlannedMount<'_>) -> Result<()> {
     let destination = mount.destination.trim_end_matches('/');
     if destination.is_empty() {
         return Err(LaunchError::other("the root itself cannot be mounted over"));
     }
-    let is_kernels = matches!(&mount.what, What::New { kind: "proc" | "sysfs", .. });
-    if is_kernels || matches!(destination, "/proc" | "/sys" | "/dev") {
-        let stat = root.stat(destination).map_err(LaunchError::other)?;
+    if takes_no_link(mount) {
+        let stat = rustix::fs::fstat(place).map_err(LaunchError::other)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(LaunchError::other(format!("{destination:?} must be an ordinary directory")));
         }
@@ -173,22 +184,18 @@ fn cgroup_v1(
     let parent = DetachedMount::new("tmpfs", "cgroup", &["mode=755"], flags)?;
     parent.attach(place)?;
     let top = tree.root.dir(mount.destination).map_err(LaunchError::other)?;
-    let mut change = Attributes::new().set(flags).propagation(Propagation::Private);
-    if mount.options.own.is_read_only() {
-        change = change.set(MountAttrFlags::MOUNT_ATTR_RDONLY);
-    }
     for (name, group) in hierarchies {
         let name_os = OsStr::new(name);
         top.mkdir(name_os, 0o755).map_err(LaunchError::other)?;
-        let place = top.open(name_os, OFlags::PATH).map_err(LaunchError::other)?;
-        group.set_attr(&change, false)?;
-        group.attach(place.as_fd())?;
+        group.attach_in(top.as_fd(), name)?;
         for controller in name.split(',').filter(|_| name.contains(',')) {
             top.symlink(OsStr::new(controller), name_os).map_err(LaunchError::other)?;
         }
     }
+    let mut change = Attributes::new().set(flags).propagation(Propagation::Private);
     if mount.options.own.is_read_only() {
-        parent.set_attr(&Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY), false)?;
+        change = change.set(MountAttrFlags::MOUNT_ATTR_RDONLY);
     }
+    parent.set_attr(&change, true)?;
     Ok(())
 }

@@ -11,9 +11,10 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use wharf_oci::runtime::{LinuxSeccomp, SeccompAction, SyscallArg};
+use wharf_oci::runtime::{LinuxSeccomp, SeccompAction, Spec, SyscallArg};
 use wharf_sys::seccomp::Instruction;
 
 use self::arch::Arch;
@@ -57,14 +58,46 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     Ok(assemble::program(&tables))
 }
 
-/// The profile that was compiled for all children of this process, if one was.
-static REMEMBERED: OnceLock<(LinuxSeccomp, Vec<Instruction>)> = OnceLock::new();
+/// A profile that was compiled for all children of this process.
+#[derive(Debug)]
+struct Remembered {
+    profile: LinuxSeccomp,
+    program: Vec<Instruction>,
+    /// As it stands in a `config.json`.
+    text: Vec<u8>,
+}
+
+static REMEMBERED: OnceLock<Remembered> = OnceLock::new();
+
+/// How a specification names its profile.
+const KEY: &[u8] = b"\"seccomp\":";
 
 /// Compiles a profile ahead of the launches that will want it; only the first one is kept.
 pub fn remember(profile: LinuxSeccomp) {
-    if let Ok(program) = compile(&profile) {
-        let _another_was_first = REMEMBERED.set((profile, program));
+    if let (Ok(program), Ok(text)) = (compile(&profile), serde_json::to_vec(&profile)) {
+        let _another_was_first = REMEMBERED.set(Remembered { profile, program, text });
     }
+}
+
+/// Reads a `config.json`. Its profile is most of it and most often the remembered one, which is then answered and
+/// not read again: the specification has none.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn read_spec(text: &[u8]) -> serde_json::Result<(Spec, Option<&'static LinuxSeccomp>)> {
+    let whole = || Ok((serde_json::from_slice(text)?, None));
+    let Some(known) = REMEMBERED.get() else { return whole() };
+    let Some(range) = find(text, &known.text) else { return whole() };
+    let short = [&text[..range.start], b"null", &text[range.end..]].concat();
+    Ok((serde_json::from_slice(&short)?, Some(&known.profile)))
+}
+
+/// Where `profile` stands as a specification's. Inside of a JSON string no quote goes without a backslash before it, so
+/// that the key found is one.
+fn find(text: &[u8], profile: &[u8]) -> Option<Range<usize>> {
+    let mut keys = text.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY);
+    let start = keys.find(|(at, _)| text[at + KEY.len()..].starts_with(profile))?.0 + KEY.len();
+    Some(start..start + profile.len())
 }
 
 /// Whether [`remember`] has kept one.
@@ -78,7 +111,9 @@ pub fn remembers() -> bool {
 /// As [`compile`].
 pub fn compiled(profile: &LinuxSeccomp) -> Result<Cow<'static, [Instruction]>> {
     match REMEMBERED.get() {
-        Some((known, program)) if known == profile => Ok(Cow::Borrowed(program)),
+        Some(known) if std::ptr::eq(&raw const known.profile, profile) || known.profile == *profile => {
+            Ok(Cow::Borrowed(&known.program))
+        }
         _ => compile(profile).map(Cow::Owned),
     }
 }

@@ -175,3 +175,31 @@ fn impossible_profiles_are_refused() {
     profile.architectures.push("SCMP_ARCH_VAX".into());
     assert!(compile(&profile).is_err());
 }
+
+#[test]
+fn a_remembered_profile_is_found_in_a_specification_and_only_there() {
+    let profile = wharf_oci::seccomp::docker_default(&[], (6, 1));
+    let linux = wharf_oci::runtime::Linux { seccomp: Some(profile.clone()), ..Default::default() };
+    let annotations = [("seccomp".to_owned(), "\"seccomp\":{}".to_owned())].into();
+    let spec = Spec { linux: Some(linux), annotations, ..Default::default() };
+    let text = serde_json::to_vec(&spec).unwrap();
+    let known = serde_json::to_vec(&profile).unwrap();
+    let range = find(&text, &known).unwrap();
+    assert_eq!(serde_json::from_slice::<LinuxSeccomp>(&text[range]).unwrap(), profile);
+    assert_eq!(find(&text, b"{\"defaultAction\":\"SCMP_ACT_KILL\""), None);
+
+    remember(profile.clone());
+    let (read, found) = read_spec(&text).unwrap();
+    let other = LinuxSeccomp { default_action: SeccompAction::Log, ..profile.clone() };
+    if found == Some(&profile) {
+        assert_eq!(read.linux.unwrap().seccomp, None);
+        assert_eq!(read.annotations, spec.annotations);
+    } else {
+        // Another test was first to have one remembered.
+        assert_eq!((read.linux.unwrap().seccomp, found), (Some(profile), None));
+    }
+    let linux = wharf_oci::runtime::Linux { seccomp: Some(other.clone()), ..Default::default() };
+    let text = serde_json::to_vec(&Spec { linux: Some(linux), ..Default::default() }).unwrap();
+    let (read, found) = read_spec(&text).unwrap();
+    assert_eq!((read.linux.unwrap().seccomp, found), (Some(other), None));
+}

@@ -96,8 +96,13 @@ impl Fixture {
         let terminal = self.spec.process.as_ref().is_some_and(|process| process.terminal);
         in_child(terminal, |stdio| {
             let subject = wharf_runtime::hooks::Subject { id: "fixture", bundle: self.dir.path() };
-            wharf_runtime::launch(&LaunchRequest { spec: &self.spec, root, network: None, stdio, subject })
+            let (spec, seccomp) = (&self.spec, self.seccomp());
+            wharf_runtime::launch(&LaunchRequest { spec, seccomp, root, network: None, stdio, subject })
         })
+    }
+
+    fn seccomp(&self) -> Option<&wharf_oci::runtime::LinuxSeccomp> {
+        self.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())
     }
 
     pub fn run(&self) -> Ended {
@@ -117,7 +122,8 @@ impl Fixture {
     pub fn exec(&self, running: &Running, process: &Process) -> Result<Running, LaunchError> {
         let init = running.pidfd.as_fd();
         in_child(process.terminal, |stdio| {
-            wharf_runtime::exec(&ExecRequest { spec: &self.spec, init, process, stdio })
+            let (spec, seccomp) = (&self.spec, self.seccomp());
+            wharf_runtime::exec(&ExecRequest { spec, seccomp, init, process, stdio })
         })
     }
 }

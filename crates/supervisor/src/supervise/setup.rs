@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use wharf_shim::protocol::{Answer, Carried, Event, Exit, Failure, Timestamp};
+use wharf_runtime::RootSource;
+use wharf_shim::protocol::{Answer, Carried, Event, Exit, Failure, SupervisorFrame, Timestamp};
 use wharf_sys::epoll::EventFlags;
 use wharf_sys::pidfd::PidFd;
 use wharf_sys::time::{Instant, wall_nanos};
@@ -12,7 +13,7 @@ use wharf_sys::time::{Instant, wall_nanos};
 use super::{Life, Supervisor, millis};
 use crate::launch::{self, Facts, Job, Report};
 use crate::memory::Memory;
-use crate::session::{Running, Served, Stage};
+use crate::session::{Running, Served, Session, Stage};
 use crate::token::{Token, Topic};
 
 /// The code of a restart that failed before the program ran, as Docker records it.
@@ -30,7 +31,8 @@ impl Supervisor {
     pub(crate) fn set_up(&mut self, number: u32, job: Setup<'_>) -> io::Result<()> {
         let job = match (job, &self.container.stage) {
             (Setup::Container, _) => {
-                Job::Launch { root: self.lasting(Carried::Root), network: self.lasting(Carried::Netns) }
+                let root = RootSource { mount: self.lasting(Carried::Root), recipe: &self.rootfs };
+                Job::Launch { id: &self.id, root, network: self.lasting(Carried::Netns) }
             }
             (Setup::Exec(process), Stage::Running(running)) => {
                 Job::Exec { init: running.pidfd.as_fd(), process }
@@ -135,24 +137,13 @@ impl Supervisor {
     fn report_start(&mut self, number: u32, pid: i32, started_at: Timestamp, warnings: Vec<String>) {
         let Some(at) = self.asked.iter().position(|(session, ..)| *session == number) else { return };
         let (_, connection, request) = self.asked.swap_remove(at);
-        let mut carried = if number == 0 { self.kept_descriptors() } else { Vec::new() };
-        let kinds = carried.iter().map(|(kind, _)| *kind).collect();
-        let fds: Vec<_> = carried.drain(..).map(|(_, fd)| fd).collect();
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let answer = Answer::Started { pid, started_at, descriptors: kinds, warnings };
-        self.answer(connection, request, answer, &fds);
-    }
-
-    /// Duplicates of what a daemon keeps for the case that this process is killed.
-    pub(crate) fn kept_descriptors(&self) -> Vec<(Carried, OwnedFd)> {
-        let pidfd = match &self.container.stage {
-            Stage::Running(running) => Some((Carried::Pidfd, running.pidfd.as_fd())),
-            _ => None,
+        let Some(connection) = self.connections.iter_mut().find(|one| one.number == connection) else {
+            return;
         };
-        let lasting = self.lasting.iter().map(|(kind, fd)| (*kind, fd.as_fd()));
-        let all = pidfd.into_iter().chain(lasting).chain(self.container.descriptors());
-        // Without a descriptor to spare, the daemon goes without.
-        all.filter_map(|(kind, fd)| Some((kind, fd.try_clone_to_owned().ok()?))).collect()
+        let carried = if number == 0 { kept_descriptors(&self.container, &self.lasting) } else { Vec::new() };
+        let (descriptors, fds): (Vec<_>, Vec<_>) = carried.into_iter().unzip();
+        let answer = Answer::Started { pid, started_at, descriptors, warnings };
+        connection.send(&SupervisorFrame::Answer { number: request, answer }, &fds);
     }
 
     fn failed(&mut self, number: u32, failure: Failure) {
@@ -201,4 +192,17 @@ impl Supervisor {
         self.publish(&Event::RestartFailed { failure, restart_in_ms: wait.map(millis), restart_count });
         self.settle();
     }
+}
+
+/// What a daemon keeps for the case that this process is killed.
+pub(crate) fn kept_descriptors<'a>(
+    container: &'a Session,
+    lasting: &'a [(Carried, OwnedFd)],
+) -> Vec<(Carried, BorrowedFd<'a>)> {
+    let pidfd = match &container.stage {
+        Stage::Running(running) => Some((Carried::Pidfd, running.pidfd.as_fd())),
+        _ => None,
+    };
+    let lasting = lasting.iter().map(|(kind, fd)| (*kind, fd.as_fd()));
+    pidfd.into_iter().chain(lasting).chain(container.descriptors()).collect()
 }

@@ -1,5 +1,7 @@
 //! Seccomp profiles: the built-in one, and those that users write in Docker's format.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 use wharf_oci::runtime::{LinuxSeccomp, SeccompAction, SyscallArg, SyscallRule};
 
@@ -152,8 +154,8 @@ fn action(text: &str) -> Result<SeccompAction> {
 
 /// The running kernel's version, major and minor.
 pub fn kernel() -> (u32, u32) {
-    let release = rustix::system::uname();
-    version(&release.release().to_string_lossy())
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| version(&rustix::system::uname().release().to_string_lossy()))
 }
 
 fn version(text: &str) -> (u32, u32) {

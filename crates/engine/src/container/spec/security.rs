@@ -1,6 +1,7 @@
 //! `--security-opt`, masked and read-only paths.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use wharf_oci::runtime::{Linux, LinuxSeccomp};
 
@@ -28,6 +29,11 @@ pub const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sy
 
 /// The masked paths of this host: each processor's thermal throttle counters besides the fixed ones.
 pub fn masked_paths() -> Vec<String> {
+    static PATHS: OnceLock<Vec<String>> = OnceLock::new();
+    PATHS.get_or_init(find_masked_paths).clone()
+}
+
+fn find_masked_paths() -> Vec<String> {
     let mut paths: Vec<String> = MASKED.iter().map(|path| (*path).to_owned()).collect();
     let cpus = (0..).map(|number| format!("/sys/devices/system/cpu/cpu{number}"));
     let present = cpus.take_while(|path| Path::new(path).exists());

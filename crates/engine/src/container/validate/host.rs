@@ -1,5 +1,7 @@
 //! The host's half: mounts, hosts, ports, policies, capabilities, runtime; and its defaults.
 
+use std::sync::OnceLock;
+
 use wharf_api::{HostConfig, Mount, PortBinding};
 
 use super::Ask;
@@ -172,8 +174,10 @@ fn foresee_limits(host: &HostConfig, warnings: &mut Vec<String>) {
             warnings.push(format!("{name} {}:{} {LACKS}: lowered to {own}", limit.soft, limit.hard));
         }
     }
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    if own.trim().parse().is_ok_and(|own: i64| host.oom_score_adj < own) {
+    static OWN_SCORE: OnceLock<Option<i64>> = OnceLock::new();
+    let own = *OWN_SCORE
+        .get_or_init(|| std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok());
+    if own.is_some_and(|own| host.oom_score_adj < own) {
         warnings.push(format!("oom_score_adj {} {LACKS}", host.oom_score_adj));
     }
 }
@@ -190,7 +194,8 @@ pub(super) fn fill(ask: &Ask<'_>, host: &mut HostConfig) -> Result<()> {
     if host.ipc_mode.is_empty() {
         host.ipc_mode = engine.live(|now| now.default_ipc.clone());
     }
-    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    static UNIFIED: OnceLock<bool> = OnceLock::new();
+    let unified = *UNIFIED.get_or_init(|| std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists());
     if host.cgroupns_mode.is_empty() {
         let mode = if unified { engine.default_cgroupns.as_str() } else { "host" };
         mode.clone_into(&mut host.cgroupns_mode);
