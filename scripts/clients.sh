@@ -3,13 +3,14 @@
 #   build/clients/docker     docker CLI 28 and its plugins compose and buildx (Debian sid)
 #   build/clients/docker-20  docker CLI 20.10 (Debian bookworm)
 #   build/clients/docker-registry  the registry that clients and servers are tried with (Debian sid)
+#   build/clients/containerd, ctr  another engine that pushes and pulls, and its client (Debian sid)
 #   build/clients/skopeo, podman  foreign clients of registries (Debian bookworm)
 #   build/clients/runc, crun OCI runtimes that --add-runtime is tried with (Debian bookworm)
 # apt does the fetching with a state folder of its own, so that signatures are checked as always.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/build/clients
-[ -e "$out/.complete" ] && [ -e "$out/.runtimes" ] && [ -e "$out/docker-registry" ] && [ -e "$out/.registries" ] && exit 0
+[ -e "$out/.complete" ] && [ -e "$out/.runtimes" ] && [ -e "$out/docker-registry" ] && [ -e "$out/ctr" ] && [ -e "$out/.registries" ] && exit 0
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e "$keyring" ] || apt-get install -y -qq debian-archive-keyring >/dev/null
 mirror=$(awk '/^URIs:.*debian\.org\/debian\/?$/{print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
@@ -38,9 +39,9 @@ if [ ! -e "$out/.complete" ]; then
   touch "$out/.complete"
 fi
 
-if [ ! -e "$out/docker-registry" ]; then
-  fetch sid docker-registry
-  ln -sf sid/usr/bin/docker-registry "$out/docker-registry"
+if [ ! -e "$out/docker-registry" ] || [ ! -e "$out/ctr" ]; then
+  fetch sid docker-registry containerd
+  for program in docker-registry containerd ctr; do ln -sf "sid/usr/bin/$program" "$out/$program"; done
 fi
 
 wrap() { # PROGRAM: with the libraries it was built for

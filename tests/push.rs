@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_testkit::Daemon;
 use wharf_testkit::image::{self, Entry};
 use wharf_testkit::registry::{Fault, Faulty, Registry, digest};
+use wharf_testkit::{Daemon, SmallDisk};
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -170,4 +170,49 @@ fn a_client_that_leaves_ends_its_push() {
     child.wait().unwrap();
     faulty.behave();
     d.docker(&["push", "-q", &name]).ok();
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_of_a_push_pushes_again() {
+    let (registry, mut d) = start();
+    let faulty = Faulty::before(&registry);
+    let name = format!("{}/app:1", faulty.host());
+    d.docker(&["tag", "busybox", &name]).ok();
+    faulty.every("PUT", "/blobs/uploads/", Fault::Hang(Duration::from_secs(60)));
+    let mut push = d.command("docker");
+    push.args(["push", &name]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = push.spawn().unwrap();
+    let came = || (faulty.count("PUT", "/blobs/uploads/") > 0).then_some(());
+    let came = wharf_testkit::client::eventually(Duration::from_secs(60), came);
+    d.kill();
+    assert_ne!(child.wait().unwrap().code(), Some(0));
+    assert!(came.is_some(), "nothing was sent");
+    d.launch();
+    faulty.behave();
+    d.docker(&["push", "-q", &name]).ok();
+    let (_, document) = manifest(&registry, "app", "1");
+    let layer = document["layers"][0]["digest"].as_str().unwrap();
+    assert_eq!(digest(&registry.ask("GET", &format!("/v2/app/blobs/{layer}"), &[], b"").body), layer);
+}
+
+#[test]
+fn a_full_disk_stops_what_must_be_packed_and_nothing_else() {
+    let disk = SmallDisk::new(48);
+    let registry = Registry::start();
+    let d = Daemon::start_on(&disk, env!("CARGO_BIN_EXE_wharf"), &[]);
+    let pulled = format!("{}/pulled:1", registry.host());
+    d.docker(&["tag", "busybox", &pulled]).ok();
+    d.docker(&["push", "-q", &pulled]).ok();
+    d.docker(&["create", "--name", "made", "--network", "none", "busybox", "true"]).ok();
+    let file = disk.path("noise");
+    std::fs::write(&file, layer("some content")).unwrap();
+    d.docker(&["cp", file.to_str().unwrap(), "made:/noise"]).ok();
+    let made = format!("{}/made:1", registry.host());
+    d.docker(&["commit", "made", &made]).ok();
+    disk.fill();
+    d.docker(&["push", &made]).fails(1, "no space left on device");
+    d.docker(&["push", "-q", &pulled]).ok();
+    disk.free();
+    d.docker(&["push", "-q", &made]).ok();
+    d.docker(&["rm", "made"]).ok();
 }

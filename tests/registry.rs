@@ -5,8 +5,10 @@ mod registry {
     pub(crate) mod blobs;
     pub(crate) mod clients;
     pub(crate) mod collect;
+    pub(crate) mod containerd;
     pub(crate) mod crash;
     pub(crate) mod faults;
+    pub(crate) mod full;
     pub(crate) mod lists;
     pub(crate) mod manifests;
     pub(crate) mod mirror;

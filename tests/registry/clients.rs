@@ -15,7 +15,7 @@ fn skopeo(arguments: &[&str]) -> Run {
 }
 
 /// The busybox image as the tests have it, pushed by skopeo.
-fn push_busybox(registry: &Served, name: &str) -> String {
+pub(crate) fn push_busybox(registry: &Served, name: &str) -> String {
     let source = format!("docker-archive:{}", image::busybox().display());
     let target = format!("docker://{}/{name}", registry.host());
     skopeo(&["copy", "-q", "--dest-tls-verify=false", &source, &target]).ok();

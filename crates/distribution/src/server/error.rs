@@ -173,7 +173,8 @@ impl<T> Doing<T> for std::io::Result<T> {
         self.map_err(|error| {
             let refusal = Refusal::internal(what, &error);
             if error.kind() == std::io::ErrorKind::StorageFull {
-                return refusal.with_status(StatusCode::INSUFFICIENT_STORAGE);
+                let full = Refusal::new(Code::Unknown, "the registry's disk is full");
+                return full.with_status(StatusCode::INSUFFICIENT_STORAGE);
             }
             refusal
         })

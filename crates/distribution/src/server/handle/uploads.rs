@@ -218,11 +218,24 @@ async fn receive(
     body: Incoming,
     length: Option<u64>,
 ) -> Result<Held, Refusal> {
+    let mut batches = Batches { body, ended: None };
+    let taken = take(registry, held, &mut batches, length).await;
+    if taken.is_err() {
+        batches.drain().await;
+    }
+    taken
+}
+
+async fn take(
+    registry: &Registry,
+    held: Held,
+    batches: &mut Batches,
+    length: Option<u64>,
+) -> Result<Held, Refusal> {
     let start = held.written();
     let end = length.map_or(registry.options.blob_limit, |length| start.saturating_add(length));
     let upload = held.upload().clone();
     let pace = registry.uploads.pace();
-    let mut batches = Batches { body, ended: None };
     let mut writer = Writer::Idle(held);
     let mut taken = start;
     let outcome = loop {
@@ -285,6 +298,10 @@ impl Writer {
     }
 }
 
+/// How many bytes of a body that is refused are taken all the same: a client that is still sending would see the
+/// connection break off, not why.
+const DRAINED: usize = 64 << 20;
+
 /// A body, taken in batches.
 struct Batches {
     body: Incoming,
@@ -324,6 +341,17 @@ impl Batches {
             }
         }
         Ok(pieces)
+    }
+
+    /// Throws away what is left.
+    async fn drain(&mut self) {
+        let mut left = DRAINED;
+        while let Ok(Some(piece)) = next(&mut self.body).await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                return;
+            }
+        }
     }
 }
 
