@@ -117,13 +117,22 @@ fn running_pid(id: &str) -> String {
 
 #[test]
 fn plugins_errors_are_passed_on_and_lists_show_what_they_have() {
-    let d = daemon!();
+    let mut d = daemon!();
     let plugin = VolumePlugin::start(&d.path("run/plugins/disks.sock"), &d.path("plugin"));
     plugin.add("theirs");
-    let names = || d.docker(&["volume", "ls", "-q"]).ok();
-    assert_eq!(names(), "theirs");
+    let names = |d: &Daemon| d.docker(&["volume", "ls", "-q"]).ok();
+    assert_eq!(names(&d), "theirs");
     assert_eq!(d.docker(&["volume", "ls", "-q", "-f", "driver=local"]).ok(), "");
     assert_eq!(d.docker(&["volume", "inspect", "-f", "{{.Driver}}", "theirs"]).ok(), "disks");
+    // Plugins' volumes are called what plugins like.
+    d.docker(&["volume", "create", "-d", "disks", "remote:a/b c"]).ok();
+    shell(&d, &["--mount", "type=volume,src=remote:a/b c,dst=/x"], "echo yes >/x/f").ok();
+    assert_eq!(std::fs::read_to_string(d.path("plugin/remote:a/b c/f")).unwrap(), "yes\n");
+    d.kill();
+    d.launch();
+    assert_eq!(names(&d), "remote:a/b c\ntheirs");
+    d.docker(&["volume", "rm", "remote:a/b c"]).ok();
+    assert!(!d.path("plugin/remote:a/b c").exists());
     // It is found by its name alone, as nothing here has that name.
     shell(&d, &["-v", "theirs:/x"], "echo yes >/x/f").ok();
     assert_eq!(std::fs::read_to_string(d.path("plugin/theirs/f")).unwrap(), "yes\n");
@@ -506,6 +515,19 @@ fn files_belong_to_the_caller() {
     command.args(QUICK).args(["--mount", &mount, "busybox", "touch", "/home/i"]).uid(1234).gid(4321);
     client::run(command, b"").ok();
     assert_eq!(owner(home.join("i")), (1234, 4321));
+    // What is copied in belongs to the caller as well, whether the container runs or not.
+    std::fs::write(d.path("copied"), "x").unwrap();
+    let bind = format!("{}:/home:idmap=1234-4321", home.display());
+    d.docker(&["create", "--init", "--name", "keeper", "-v", &bind, "busybox", "sleep", "1000"]).ok();
+    let copy = |name: &str| {
+        let (from, to) = (d.path("copied"), format!("keeper:/home/{name}"));
+        d.docker(&["cp", &from.to_string_lossy(), &to]).ok();
+        assert_eq!(owner(home.join(name)), (1234, 4321), "{name}");
+    };
+    copy("still");
+    d.docker(&["start", "keeper"]).ok();
+    copy("running");
+    d.docker(&["rm", "-f", "keeper"]).ok();
     // A file system that cannot is told.
     let refused = shell(&d, &["-v", "/proc/sys:/x:idmap=5-5"], "true");
     refused.fails(125, "its file system cannot map owners (idmap)");

@@ -68,7 +68,7 @@ impl Container {
 
     fn volume(&self, destination: &str, read_only: bool) -> Volume {
         let (source, destination) = (self.path("volume"), destination.into());
-        Volume { source, subpath: PathBuf::new(), destination, read_only }
+        Volume { source, subpath: PathBuf::new(), destination, read_only, ids: None }
     }
 
     fn on(&self, volumes: Vec<Volume>, task: Task) -> Job {

@@ -12,6 +12,7 @@ use wharf_sys::process::{self, Child};
 use wharf_sys::root::Root;
 
 use super::spec::points::{Kind, Point};
+use super::spec::{idmap, user};
 use super::{Containers, View, launch};
 use crate::error::{Error, Result};
 use crate::volume::Lent;
@@ -156,11 +157,19 @@ impl Containers {
             subpath: PathBuf::new(),
             destination: PathBuf::from("/etc").join(name),
             read_only: false,
+            ids: None,
         });
         let points = record.mounts.iter().filter(|point| matches!(point.kind, Kind::Bind | Kind::Volume));
         let source = |point: &Point| {
             let lent = lent.and_then(|lent| lent.source(point));
             lent.unwrap_or_else(|| self.volumes.source(&record.id, point))
+        };
+        let ids = crate::userns::of(&self.config, &record.host_config).cloned();
+        let user = if record.mounts.iter().any(|point| point.owner.is_some()) {
+            let user = user::resolve(&self.root(view)?, &record.config.user, &[])?;
+            (user.uid, user.gid)
+        } else {
+            (0, 0)
         };
         let mut volumes: Vec<Volume> = points
             .map(|point| Volume {
@@ -168,6 +177,7 @@ impl Containers {
                 subpath: PathBuf::from(&point.subpath),
                 destination: PathBuf::from(&point.destination),
                 read_only: !point.rw,
+                ids: point.owner.and_then(|owner| idmap::ids(owner, user, ids.as_ref())),
             })
             .collect();
         for file in files {
@@ -177,7 +187,6 @@ impl Containers {
         }
         // The files are made by the first start; a bind whose source went away shows what is below it.
         volumes.retain(|volume| volume.source.exists());
-        let ids = crate::userns::of(&self.config, &record.host_config).cloned();
         Ok(Tree { base, place, volumes, ids })
     }
 

@@ -1,6 +1,7 @@
 //! Volumes on disk: `volumes/NAME/_data`, and beside it `volume.json`, whose presence makes the volume one.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -53,7 +54,34 @@ const NEW: &str = ".new-";
 
 /// The directory of volume `name`.
 pub(super) fn place(data_root: &Path, name: &str) -> PathBuf {
-    data_root.join("volumes").join(name)
+    data_root.join("volumes").join(file_name(name))
+}
+
+/// A name as one of a directory: plugins' volumes may be called anything, local ones only what stays as it is.
+fn file_name(name: &str) -> String {
+    let plain = |at: usize, byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (byte == b'.' && at > 0)
+    };
+    name.bytes().enumerate().fold(String::new(), |mut text, (at, byte)| {
+        if plain(at, byte) {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "%{byte:02x}");
+        }
+        text
+    })
+}
+
+/// The name that a directory stands for; `None` for one that no volume has.
+fn name_of(file_name: &str) -> Option<String> {
+    let mut pieces = file_name.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(piece[2..].as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// All volumes; what a crash left half made or half removed goes.
@@ -67,7 +95,8 @@ pub(super) fn scan(data_root: &Path) -> Result<BTreeMap<String, Stored>> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         match read(&entry.path())? {
             Some(stored) if !name.starts_with('.') => {
-                found.insert(name, stored);
+                // One that somebody else put there has no name.
+                found.extend(name_of(&name).map(|name| (name, stored)));
             }
             // One that cannot be removed now (an immutable file) keeps no engine from starting.
             _ => drop(remove_tree(&entry.path()).inspect_err(|error| tracing::warn!("{error}"))),
@@ -132,7 +161,7 @@ impl Draft {
     pub(super) fn keep(self, name: &str, stored: &Stored) -> Result<()> {
         write(&self.place, stored)?;
         let failed = |error: std::io::Error| Error::io(format_args!("create {name}"), &error);
-        let place = self.top.join(name);
+        let place = self.top.join(file_name(name));
         // What a failure left there is no volume: it has no document.
         if place.exists() && read(&place)?.is_none() {
             remove_tree(&place)?;
@@ -166,7 +195,7 @@ pub(super) fn write(place: &Path, stored: &Stored) -> Result<()> {
 pub(super) fn rename(data_root: &Path, name: &str, new: &str) -> Result<()> {
     let failed = |error: std::io::Error| Error::io(format_args!("rename {name}"), &error);
     let top = data_root.join("volumes");
-    fs::rename(top.join(name), top.join(new)).map_err(failed)?;
+    fs::rename(top.join(file_name(name)), top.join(file_name(new))).map_err(failed)?;
     sync_dir(&top).map_err(failed)
 }
 
@@ -176,7 +205,7 @@ fn sync_dir(path: &Path) -> std::io::Result<()> {
 
 /// Takes the volume away: out of sight at once, then its bytes.
 pub(super) fn remove(data_root: &Path, name: &str) -> Result<()> {
-    let gone = place(data_root, &format!("{REMOVED}{}", super::random_name()));
+    let gone = data_root.join("volumes").join(format!("{REMOVED}{}", super::random_name()));
     match fs::rename(place(data_root, name), &gone) {
         Ok(()) => remove_tree(&gone),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -217,4 +246,24 @@ pub(super) fn size(path: &Path) -> u64 {
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_is_one_directory_s_and_comes_back() {
+        for name in ["ab", "F3-v.1_x"] {
+            assert_eq!(file_name(name), name);
+        }
+        for name in ["a/b", "../x", ".hidden", "remote:a b", "100%", "ä", "%2f", "\u{0}"] {
+            let file = file_name(name);
+            assert!(!file.starts_with('.') && !file.contains(['/', '\0']), "{file}");
+            assert_eq!(name_of(&file).as_deref(), Some(name));
+        }
+        for foreign in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(name_of(foreign), None);
+        }
+    }
 }

@@ -289,7 +289,6 @@ impl Volumes {
     fn make_by_plugin(&self, plugin: &str, name: &str, stored: &Stored) -> Result<()> {
         let doing = format!("create {name}");
         let driver = self.plugins.driver(plugin).map_err(|error| error.context(&doing))?;
-        name::check(name).map_err(|error| error.context(&doing))?;
         let failed = |fault: plugin::Fault| Error::internal(fault.to_string()).context(&doing);
         if !matches!(driver.get(name), Ok(Some(_))) {
             driver.create(name, stored.options.as_ref()).map_err(failed)?;
@@ -315,8 +314,12 @@ impl Volumes {
         let given_back = self.give_back_one(name);
         match &stored.plugin {
             Some(plugin) => {
-                let removed = given_back.and_then(|()| {
-                    let driver = self.plugins.driver(plugin)?;
+                // One that a daemon gave back without living to write it down is not mounted any more; whether it may
+                // go is the plugin's to say.
+                if let Err(error) = given_back {
+                    tracing::warn!("{error}");
+                }
+                let removed = self.plugins.driver(plugin).and_then(|driver| {
                     driver.remove(name).map_err(|fault| Error::internal(fault.to_string()))
                 });
                 if let Err(error) = removed {

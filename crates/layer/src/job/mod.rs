@@ -90,6 +90,8 @@ pub struct Volume {
     pub destination: PathBuf,
     /// Whether it must not be written.
     pub read_only: bool,
+    /// Whose files there are whose in the container, where that is not as on the disk.
+    pub ids: Option<IdMap>,
 }
 
 /// Work on a tree.

@@ -71,6 +71,10 @@ fn copy(volume: &Volume) -> Result<DetachedMount, Failure> {
     if volume.read_only {
         mount.set_attr(&Attributes::new().set(MountAttrFlags::MOUNT_ATTR_RDONLY), true)?;
     }
+    if let Some(ids) = &volume.ids {
+        let namespace = namespace::user_namespace(&ids.users, &ids.groups)?;
+        mount.set_attr(&Attributes::new().id_map(namespace.as_fd()), false)?;
+    }
     Ok(mount)
 }
 

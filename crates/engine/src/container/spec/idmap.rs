@@ -1,6 +1,7 @@
 //! Mounts in which the container's user stands for somebody of the host: `-v DIR:/x:idmap`.
 
 use wharf_oci::runtime::{IdMapping, Linux, Mount, User};
+use wharf_sys::namespace::{IdMap, IdRange};
 
 use crate::error::{Error, Result};
 
@@ -27,6 +28,35 @@ pub(super) fn map(mount: &mut Mount, owner: (u32, u32), user: &User, linux: &Lin
     mount.uid_mappings = mapping(owner.0, uid);
     mount.gid_mappings = mapping(owner.1, gid);
     Ok(())
+}
+
+/// The same for a process that looks at the container's files from outside. `user` and `group`: the container's;
+/// `own`: its users' ids, where it has others than the host. `None`: nothing is to be mapped.
+pub(in crate::container) fn ids(
+    owner: (u32, u32),
+    (user, group): (u32, u32),
+    own: Option<&IdMap>,
+) -> Option<IdMap> {
+    let as_written = |ranges: &[IdRange]| -> Vec<IdMapping> {
+        let one = |range: &IdRange| IdMapping {
+            container_id: range.inside,
+            host_id: range.outside,
+            size: range.size,
+        };
+        ranges.iter().map(one).collect()
+    };
+    let (users, groups) =
+        own.map_or_else(Default::default, |own| (as_written(&own.users), as_written(&own.groups)));
+    let (uid, gid) = (outside(user, &users)?, outside(group, &groups)?);
+    let ranges = |disk, shown| -> Vec<IdRange> {
+        let one = |mapping: IdMapping| IdRange {
+            inside: mapping.container_id,
+            outside: mapping.host_id,
+            size: mapping.size,
+        };
+        mapping(disk, shown).into_iter().map(one).collect()
+    };
+    ((uid, gid) != owner).then(|| IdMap { users: ranges(owner.0, uid), groups: ranges(owner.1, gid) })
 }
 
 /// The id of the host that an id of the container is.

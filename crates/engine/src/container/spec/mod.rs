@@ -5,7 +5,7 @@
 pub mod capability;
 pub mod devices;
 pub(crate) mod etc;
-mod idmap;
+pub(super) mod idmap;
 pub mod limits;
 pub mod log;
 mod mounts;
