@@ -123,6 +123,10 @@ fn remapped_users_have_networks_and_ports() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "hello");
     let map = d.docker(&["exec", "web", "cat", "/proc/self/uid_map"]).ok();
     assert!(!map.trim_start().starts_with("0          0"), "{map}");
+    let sysctl = ["--sysctl", "net.ipv4.ip_forward=0", "--sysctl", "net.ipv4.ip_unprivileged_port_start=7"];
+    let read = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let shown = d.docker(&[&["run", "--rm", "--init"], &sysctl[..], &["busybox", "sh", "-c", read]].concat());
+    assert_eq!(shown.ok(), "0\n7");
     d.docker(&["network", "connect", "bridge", "web"]).ok();
     let links = d.docker(&["exec", "web", "ls", "/sys/class/net"]).ok();
     assert!(links.contains("eth1"), "{links}");

@@ -50,15 +50,27 @@ pub(crate) fn write_inside(
     }
 }
 
-/// Lets everybody in another namespace bind every port, also where root there is not the namespace's owner.
+/// Writes settings of another namespace as a whole, names as sysctl(8) has them, also where root there is not the
+/// namespace's owner.
 ///
 /// # Errors
-/// What the kernel refused.
-pub(crate) fn open_low_ports(target: BorrowedFd<'_>) -> Result<()> {
-    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-    match write_files(target, &[(path.to_owned(), "0")])? {
+/// [`Error::Invalid`] for a setting that is none of a network; what the kernel refused.
+pub(crate) fn write_all_inside(target: BorrowedFd<'_>, settings: &[(String, String)]) -> Result<()> {
+    let mut files = vec![];
+    for (name, value) in settings {
+        // No dot is left, so the path leads nowhere else.
+        let path = name.replace('.', "/");
+        if !path.starts_with("net/") {
+            return Err(Error::Invalid(format!("unrecognised sysctl setting: {name}")));
+        }
+        files.push((format!("/proc/sys/{path}"), value.as_str()));
+    }
+    match write_files(target, &files)? {
         None => Ok(()),
-        Some(_) => Err(Error::Invalid(format!("write {path} of a container"))),
+        Some(index) => {
+            let name = settings.get(index).map_or("join the namespace", |(name, _)| name.as_str());
+            Err(Error::Invalid(format!("error setting sysctl {name}")))
+        }
     }
 }
 

@@ -117,12 +117,16 @@ impl Plane {
         self.firewall.obstacles()
     }
 
-    /// Lets everybody in a container's namespace bind every port: for containers whose root does not own it.
+    /// Sets what belongs to a network namespace as a whole: names as sysctl(8) has them.
     ///
     /// # Errors
-    /// What the kernel refused.
-    pub fn open_low_ports(&self, namespace: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-        crate::sysctl::open_low_ports(namespace)
+    /// [`crate::Error::Invalid`] for a setting that is none of a network, or that the kernel refused.
+    pub fn set_sysctls(
+        &self,
+        namespace: std::os::fd::BorrowedFd<'_>,
+        settings: &[(String, String)],
+    ) -> Result<()> {
+        crate::sysctl::write_all_inside(namespace, settings)
     }
 
     /// Removes everything of this instance: its networks, its table, its rule in the tables of others. What

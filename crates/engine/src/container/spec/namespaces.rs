@@ -73,7 +73,10 @@ pub(super) fn sysctls(ask: &Build<'_>) -> Result<BTreeMap<String, String>> {
     }
     for (name, value) in host.sysctls.iter().flatten() {
         check(name, host)?;
-        sysctls.insert(name.clone(), value.clone());
+        // Those of a network that was made outside are set there (`network::attach`).
+        if !(own_ids && own_network && host.network_mode != "none" && name.starts_with("net.")) {
+            sysctls.insert(name.clone(), value.clone());
+        }
     }
     Ok(sysctls)
 }
