@@ -22,6 +22,7 @@ use crate::network::Networks;
 use crate::pools::{Class, Pools};
 use crate::recover;
 use crate::registry::Registries;
+use crate::reserve::Reserve;
 use crate::state_log::StateLog;
 use crate::system::System;
 use crate::volume::Volumes;
@@ -158,7 +159,12 @@ impl Disk {
         for directory in [config.data_root.clone(), config.containers(), config.exec_root.join("c")] {
             make_directory(&directory)?;
         }
-        let store = Store::open(&config.data_root, storage_driver(config)?)?;
+        let driver = storage_driver(config)?;
+        let open = || Store::open(&config.data_root, driver);
+        let store = open().or_else(|error| {
+            // After a crash the database is written to before it can be read.
+            if Reserve::of(&config.data_root).give_up() { open() } else { Err(error) }
+        })?;
         let events = Arc::new(Events::open(&config.data_root)?);
         let volumes = Arc::new(Volumes::open(&config.data_root)?);
         volumes.announce(events.clone());

@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::reserve::Reserve;
 
 pub(crate) use compact::Replay;
 pub(crate) use writer::Errands;
@@ -50,7 +51,7 @@ impl StateLog {
     pub(crate) fn open(data_root: &Path) -> Result<(Self, Replay)> {
         let path = data_root.join(FILE);
         let replay = compact::replay(&path)?;
-        let writer = writer::Writer::start(path, replay.length, replay.live)?;
+        let writer = writer::Writer::start(path, replay.length, replay.live, Reserve::of(data_root))?;
         Ok((Self { writer }, replay))
     }
 

@@ -1,7 +1,7 @@
 //! The thread that writes the log and syncs it for groups of waiters.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::compact;
 use crate::error::{Error, Result};
+use crate::reserve::Reserve;
 
 /// How long an append that nobody waits for may stay unsynced.
 const LAZY: Duration = Duration::from_millis(800);
@@ -66,12 +67,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on the log at `path`, of `length` bytes, of which `live` are not history.
-    pub(super) fn start(path: PathBuf, length: u64, live: u64) -> Result<Self> {
+    /// Starts the thread on the log at `path`, of `length` bytes, of which `live` are not history; `reserve` is for when
+    /// the disk is full.
+    pub(super) fn start(path: PathBuf, length: u64, live: u64, mut reserve: Reserve) -> Result<Self> {
         let opened = OpenOptions::new().append(true).open(&path);
         let file = opened.map_err(|error| Error::io(format_args!("open {}", path.display()), &error))?;
         let (sender, receiver) = channel();
-        let thread = Thread { path, file, length, live, unsynced: None };
+        reserve.fill();
+        let thread = Thread { path, file, length, live, unsynced: None, reserve };
         let thread = std::thread::Builder::new()
             .name("state-log".to_owned())
             .stack_size(256 << 10)
@@ -119,6 +122,7 @@ struct Thread {
     live: u64,
     /// Since when something written waits for a sync.
     unsynced: Option<Instant>,
+    reserve: Reserve,
 }
 
 impl Thread {
@@ -169,17 +173,27 @@ impl Thread {
 
     /// Appends `bytes`, all or nothing.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Err(error) = self.file.write_all(bytes) {
+        let mut written = self.append(bytes);
+        if matches!(&written, Err(error) if error.kind() == ErrorKind::StorageFull) && self.reserve.give_up()
+        {
+            written = self.append(bytes);
+        }
+        if let Err(error) = written {
             let error = Error::io("write state log", &error);
             tracing::error!("{error}");
-            if let Err(error) = self.file.set_len(self.length) {
-                tracing::error!("cut state log: {error}");
-            }
             return Err(error);
         }
         self.length += bytes.len() as u64;
         self.unsynced.get_or_insert_with(Instant::now);
         Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).inspect_err(|_| {
+            if let Err(error) = self.file.set_len(self.length) {
+                tracing::error!("cut state log: {error}");
+            }
+        })
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -189,6 +203,7 @@ impl Thread {
 
     /// Syncs what nobody waits for.
     fn settle(&mut self) {
+        self.reserve.fill();
         if self.unsynced.is_some()
             && let Err(error) = self.sync()
         {
