@@ -22,20 +22,23 @@ pub struct DiffSummary {
     pub stream_size: u64,
     /// Bytes of all regular files and of symbolic links' targets, which Docker calls a layer's size.
     pub size: u64,
-    /// Whether something was newer than the bound.
-    pub bounded: bool,
 }
 
 /// Writes an overlay's `upper` directory as a layer: whiteouts and opaque directories become the image format's.
 pub fn diff(upper: &Root, output: impl Write) -> Result<DiffSummary> {
-    diff_not_after(upper, None, output)
-}
-
-/// [`diff`], in which nothing is newer than `latest`, in seconds since 1970.
-pub fn diff_not_after(upper: &Root, latest: Option<i64>, output: impl Write) -> Result<DiffSummary> {
-    let mut packer = Packer::new(Hashed::new(output), None).not_after(latest);
+    let mut packer = Packer::new(Hashed::new(output), None);
     overlay(&upper.top()?, &[], &mut packer)?;
     finish(packer)
+}
+
+/// [`diff`] for who makes the digest anyway, with nothing newer than `latest`, in seconds since 1970. Returns what Docker
+/// calls the layer's size, in bytes, and whether something was newer.
+pub fn write_diff(upper: &Root, latest: Option<i64>, output: impl Write) -> Result<(u64, bool)> {
+    let mut packer = Packer::new(output, None).not_after(latest);
+    overlay(&upper.top()?, &[], &mut packer)?;
+    let (size, bounded) = (packer.size(), packer.is_bounded());
+    packer.finish()?;
+    Ok((size, bounded))
 }
 
 /// Writes the changes that make `lower` into `upper`, two whole trees, as a layer.
@@ -55,6 +58,10 @@ pub fn diff_between(lower: &Root, upper: &Root, output: impl Write) -> Result<Di
 fn overlay<W: Write>(upper: &Dir, path: &[u8], packer: &mut Packer<W>) -> Result<()> {
     for entry in upper.entries()? {
         let inner = join(path, &entry.name);
+        if entry.kind == FileType::RegularFile {
+            packer.file(upper, &entry.name, &inner)?;
+            continue;
+        }
         if whiteout::is_overlay_whiteout(&upper.stat(&entry.name)?) {
             packer.mark(whiteout::hiding(&inner), Time::default())?;
             continue;
@@ -73,9 +80,9 @@ fn overlay<W: Write>(upper: &Dir, path: &[u8], packer: &mut Packer<W>) -> Result
 }
 
 fn finish<W: Write>(packer: Packer<Hashed<W>>) -> Result<DiffSummary> {
-    let (size, bounded) = (packer.size(), packer.is_bounded());
+    let size = packer.size();
     let hashed = packer.finish()?;
-    Ok(DiffSummary { diff_id: DiffId(hashed.hasher.finish()), stream_size: hashed.length, size, bounded })
+    Ok(DiffSummary { diff_id: DiffId(hashed.hasher.finish()), stream_size: hashed.length, size })
 }
 
 /// Computes the digest of what is written.

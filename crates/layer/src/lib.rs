@@ -25,7 +25,7 @@ mod whiteout;
 pub use changes::{Change, ChangeKind, changes, changes_between};
 pub use compression::{Compression, compressor, decompressor};
 pub use copy::{CopyOptions, Mode, ModeError, copy, expand};
-pub use diff::{DiffSummary, diff, diff_between, diff_not_after};
+pub use diff::{DiffSummary, diff, diff_between, write_diff};
 pub use error::{Error, Result};
 pub use pack::{PackOptions, pack, pack_all, pack_dir};
 pub use unpack::{Limits, UnpackOptions, UnpackSummary, extract, mend, unpack, verify};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -130,7 +131,11 @@ impl<W: Write> Packer<W> {
     pub(crate) fn children(&mut self, dir: &Dir, path: &[u8]) -> Result<()> {
         for entry in dir.entries()? {
             let inner = join(path, &entry.name);
-            self.tree(dir, &entry.name, inner)?;
+            if entry.kind == FileType::RegularFile {
+                self.file(dir, &entry.name, &inner)?;
+            } else {
+                self.tree(dir, &entry.name, inner)?;
+            }
         }
         Ok(())
     }
@@ -165,7 +170,8 @@ impl<W: Write> Packer<W> {
         Ok(Some(stat))
     }
 
-    fn file(&mut self, dir: &Dir, name: &OsStr, path: &[u8]) -> Result<Option<Stat>> {
+    /// An entry that is listed as a regular file.
+    pub(crate) fn file(&mut self, dir: &Dir, name: &OsStr, path: &[u8]) -> Result<Option<Stat>> {
         // Not blocking: a FIFO may be in the file's place by now.
         let fd = match dir.open(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
             Ok(fd) => fd,
@@ -181,7 +187,9 @@ impl<W: Write> Packer<W> {
             self.writer.append(&entry)?;
         } else {
             entry.size = u64::try_from(stat.st_size).unwrap_or(0);
-            entry.xattrs = xattrs(dir, name)?;
+            if has_xattrs(&fd) {
+                entry.xattrs = xattrs(dir, name)?;
+            }
             self.size += entry.size;
             self.writer.append_file(&entry, File::from(fd))?;
         }
@@ -230,6 +238,11 @@ pub(crate) fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
 
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR)
+}
+
+/// Whether an open file has attributes, which few have.
+fn has_xattrs(file: &OwnedFd) -> bool {
+    !matches!(rustix::fs::flistxattr_query(file), Ok(0) | Err(Errno::OPNOTSUPP))
 }
 
 /// The attributes that mean something elsewhere. Labels and signatures of this host (`security.selinux`, `security.ima`)

@@ -86,7 +86,11 @@ impl Batch {
     /// # Errors
     /// [`crate::Error::Mismatch`], or when the disk fails.
     pub fn keep(&self, writer: BlobWriter, expected: Option<&Digest>) -> Result<(Digest, u64)> {
-        let received = writer.finish(expected)?;
+        self.take_in(writer.finish(expected)?)
+    }
+
+    /// Takes in a blob that is complete, from another batch maybe, whose directory it stays in until the commit.
+    pub(crate) fn take_in(&self, received: Received) -> Result<(Digest, u64)> {
         let (digest, size) = (received.digest, received.size);
         if self.blob_size(&digest).is_some() {
             fs::remove_file(&received.path).doing(|| at("remove", &received.path))?;
@@ -368,10 +372,10 @@ impl Store {
     }
 }
 
-/// Asks ext4 to place each directory made in `dir` in a part of the disk of its own, chosen by its name. Otherwise a
-/// new layer's files go where the last removed image's were, and there ext4 spends half a load on stepping over inodes
+/// Asks ext4 to place each directory made in `dir` in a part of the disk of its own, chosen by its name, which should never
+/// repeat. Otherwise a new layer's files go where the last removed image's were, and there ext4 spends half a load on stepping over inodes
 /// that were freed in the last minutes (`recently_deleted`). Other file systems refuse, which is fine.
-fn spread(dir: &Path) {
+pub fn spread(dir: &Path) {
     let Ok(dir) = File::open(dir) else { return };
     let flags = rustix::fs::ioctl_getflags(&dir).unwrap_or(rustix::fs::IFlags::empty());
     let _ = rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR);

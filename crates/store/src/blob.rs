@@ -137,9 +137,7 @@ impl BlobWriter {
             return Ok(());
         }
         self.flushed = self.size;
-        let file = self.file.try_clone()?;
-        let flusher = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || file.sync_data())?;
-        if let Some(previous) = self.flusher.replace(flusher) {
+        if let Some(previous) = self.flusher.replace(flusher(&self.file)?) {
             joined(previous)?;
         }
         Ok(())
@@ -173,6 +171,14 @@ impl Drop for BlobWriter {
 }
 
 impl Received {
+    /// Lets the disk start on what [`Self::sync`] will wait for.
+    pub(crate) fn flush_early(&mut self) -> Result<()> {
+        if self.flusher.is_none() {
+            self.flusher = Some(flusher(&self.file).doing(|| at("sync", &self.path))?);
+        }
+        Ok(())
+    }
+
     /// Waits until the bytes are on the disk.
     pub(crate) fn sync(&mut self) -> Result<()> {
         if let Some(flusher) = self.flusher.take() {
@@ -180,6 +186,11 @@ impl Received {
         }
         self.file.sync_data().doing(|| at("sync", &self.path))
     }
+}
+
+fn flusher(file: &File) -> io::Result<JoinHandle<io::Result<()>>> {
+    let file = file.try_clone()?;
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(move || file.sync_data())
 }
 
 fn joined(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {

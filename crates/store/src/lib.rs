@@ -39,14 +39,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use redb::Database;
 
 pub use active::GraphDriver;
-pub use batch::{Batch, Unpacked};
+pub use batch::{Batch, Unpacked, spread};
 pub use blob::BlobWriter;
 pub use check::{Damage, Finding, Report};
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use image::{Image, ImageLayer, Name};
 pub use snapshot::Driver;
-pub use step::{Chain, ChainLayer, Step};
+pub use step::{Chain, ChainLayer, PackedStep, Step};
+pub use trash::remove_slowly;
 pub use unpack::EarlyLayer;
 pub use usage::{DiskUsage, Usage};
 

@@ -25,6 +25,7 @@ impl Store {
         let driver = driver.unwrap_or_else(|| Driver::choose(&paths.layers()));
         snapshot::make_base(&paths.base())?;
         let boot = boot_id()?;
+        crate::batch::spread(&paths.ingest());
         let trash = Trash::open(paths.trash())?;
         let mut state = State::load(&database)?;
         drop_steps(&paths, &database, &mut state, &boot)?;

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use wharf_sys::mount::Recipe;
 use wharf_sys::root::Root;
 
 use crate::batch::Batch;
+use crate::blob::Received;
 use crate::error::{Doing, Error, Result, at};
 use crate::image::{ImageLayer, Layer};
 use crate::snapshot::tree;
@@ -66,6 +68,32 @@ pub(crate) struct Exported {
     pub(crate) bound: Option<i64>,
 }
 
+/// A step whose bytes are packed, for one image.
+#[derive(Debug)]
+pub struct PackedStep {
+    exported: Exported,
+    blob: Received,
+}
+
+/// Written at once, bytes: archives come in small pieces.
+const PIECE: usize = 256 * 1024;
+
+/// Passes on what is written until nobody wants it any more.
+struct Wanted<W, F> {
+    output: W,
+    given_up: F,
+}
+
+impl<W: Write, F: Fn() -> bool> Write for Wanted<W, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.given_up)() { Err(io::Error::other("given up")) } else { self.output.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
 /// What [`Store::place_steps`] did.
 #[derive(Debug, Default)]
 pub(crate) struct PlacedSteps {
@@ -94,10 +122,10 @@ impl Store {
         self.stacking()?;
         let lower = self.chain_dirs(below)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{}-{number}", self.boot.get(..8).unwrap_or("boot"));
-        let dir = self.paths.ingest().join(format!("step-{number}"));
+        let id = unique(&format!("{}-{number}", self.boot.get(..8).unwrap_or("boot")));
+        let dir = self.paths.ingest().join(format!("step-{id}"));
         self.snapshotter().create(&dir, &lower)?;
-        Ok(Step { store: Arc::clone(self), dir, id: unique(&id), lower, kept: false })
+        Ok(Step { store: Arc::clone(self), dir, id, lower, kept: false })
     }
 
     /// How the tree of a chain is mounted, read-only: its own files, without the mount points that a container finds.
@@ -164,19 +192,68 @@ impl Store {
         {
             return Ok(layer.clone());
         }
+        let packed = self.pack_step(batch, id, latest, || false)?;
+        self.export_packed(batch, packed)
+    }
+
+    /// Packs a step ahead of [`Self::export_step`], for [`Self::export_packed`]; `None`: it is a layer already. The bytes
+    /// lie in `batch`, which must last until then. Given up when `given_up` says so.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], or when the disk fails.
+    pub fn pack_ahead(
+        &self,
+        batch: &Batch,
+        id: &str,
+        latest: Option<i64>,
+        given_up: impl Fn() -> bool,
+    ) -> Result<Option<PackedStep>> {
+        let known = self.read().steps.get(id).is_some_and(|record| match &record.bounded {
+            Some((bound, _)) if latest.is_some() => latest == Some(*bound),
+            _ => latest.is_none() && record.layer.is_some(),
+        });
+        if known {
+            return Ok(None);
+        }
+        let mut packed = self.pack_step(batch, id, latest, given_up)?;
+        // Also the disk may do its part already.
+        packed.blob.flush_early()?;
+        Ok(Some(packed))
+    }
+
+    fn pack_step(
+        &self,
+        batch: &Batch,
+        id: &str,
+        latest: Option<i64>,
+        given_up: impl Fn() -> bool,
+    ) -> Result<PackedStep> {
+        let record = self.read().steps.get(id).cloned().ok_or_else(|| Error::NoSnapshot(id.to_owned()))?;
         let dir = self.step_dir(id, record.layer.as_ref());
         let upper = Root::open(tree(&dir))
             .map_err(|error| Error::io(at("open", &dir), std::io::Error::other(error.to_string())))?;
         let mut writer = batch.blob()?;
-        let summary = wharf_layer::diff_not_after(&upper, latest, &mut writer)?;
-        let (digest, size) = batch.keep(writer, None)?;
+        let output = BufWriter::with_capacity(PIECE, Wanted { output: &mut writer, given_up });
+        let (size, bounded) = wharf_layer::write_diff(&upper, latest, output)?;
+        let blob = writer.finish(None)?;
+        // Nothing is compressed: what is kept is what is in the tree.
         let layer = ImageLayer {
-            diff_id: summary.diff_id,
-            blob: Descriptor::new(media_type::OCI_LAYER, digest, size),
-            size: summary.size,
+            diff_id: DiffId(blob.digest),
+            blob: Descriptor::new(media_type::OCI_LAYER, blob.digest, blob.size),
+            size,
         };
-        let bound = latest.filter(|_| summary.bounded);
-        batch.export(Exported { id: id.to_owned(), layer: layer.clone(), bound });
+        let bound = latest.filter(|_| bounded);
+        Ok(PackedStep { exported: Exported { id: id.to_owned(), layer, bound }, blob })
+    }
+
+    /// [`Self::export_step`] of what was packed ahead.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn export_packed(&self, batch: &Batch, packed: PackedStep) -> Result<ImageLayer> {
+        let layer = packed.exported.layer.clone();
+        batch.take_in(packed.blob)?;
+        batch.export(packed.exported);
         Ok(layer)
     }
 
@@ -439,6 +516,23 @@ mod tests {
         let own = export(None);
         assert!(own != late && own == export(Some(i64::MAX)));
         assert_eq!((export(Some(2_000)), export(None)), (late, own));
+    }
+
+    #[test]
+    fn what_is_packed_ahead_is_the_same_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Some(Driver::Overlay)).unwrap();
+        let ChainLayer::Step(id) = written(&store, &[], "a") else { panic!("no step") };
+        let ahead = store.batch().unwrap();
+        store.pack_ahead(&ahead, &id, None, || true).unwrap_err();
+        let packed = store.pack_ahead(&ahead, &id, None, || false).unwrap().unwrap();
+        let (early, late) = (store.batch().unwrap(), store.batch().unwrap());
+        let layer = store.export_packed(&early, packed).unwrap();
+        assert_eq!(store.export_step(&late, &id, None).unwrap(), layer);
+        early.commit(Vec::new(), Vec::new()).unwrap();
+        drop((ahead, late));
+        assert!(store.pack_ahead(&store.batch().unwrap(), &id, None, || false).unwrap().is_none());
+        assert_eq!(store.export_step(&store.batch().unwrap(), &id, None).unwrap(), layer);
     }
 
     #[test]

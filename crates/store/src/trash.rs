@@ -1,7 +1,8 @@
 //! Removal in two steps: a rename that answers at once, and a thread that frees.
 //!
 //! What lies in the trash still counts as used. A crash in between costs nothing: the thread starts
-//! with whatever it finds.
+//! with whatever it finds. It rests twice as long as it works, so that who works on the same disk meanwhile is not held
+//! up, unless the disk is nearly full.
 
 use std::fs;
 use std::io;
@@ -10,6 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FileType;
+use wharf_sys::root::{Dir, Entry, Root};
 
 use crate::error::{Doing, Result, at};
 
@@ -46,7 +51,7 @@ impl Trash {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    if let Err(error) = free(&path) {
+                    if let Err(error) = free(&path, &mut Pace::new(&stop)) {
                         tracing::warn!("free {}: {error}", path.display());
                     }
                 }
@@ -71,7 +76,7 @@ impl Trash {
 }
 
 impl Drop for Trash {
-    /// Ends the thread after the item in hand; the next start goes on with the rest.
+    /// Ends the thread; the next start goes on with the rest.
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
         drop(self.wake.take());
@@ -81,16 +86,95 @@ impl Drop for Trash {
     }
 }
 
-fn free(path: &Path) -> io::Result<()> {
+/// Removes a tree in the trash's own pace, for who keeps such trees elsewhere.
+///
+/// # Errors
+/// When the disk fails.
+pub fn remove_slowly(path: &Path) -> io::Result<()> {
+    free(path, &mut Pace::new(&AtomicBool::new(false)))
+}
+
+fn free(path: &Path, pace: &mut Pace<'_>) -> io::Result<()> {
     let result = if path.symlink_metadata()?.is_dir() {
-        // Never follows a symlink: the standard library walks by directory descriptors.
-        fs::remove_dir_all(path)
+        // Never follows a symlink: the tree is walked by directory descriptors.
+        let top = Root::open(path).and_then(|root| root.top());
+        top.map_err(io::Error::from).and_then(|top| empty(top, pace)).and_then(|()| fs::remove_dir(path))
     } else {
         fs::remove_file(path)
     };
     match result {
+        // Stopped: the next start goes on.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Removes all that is in `top`. Without recursion: whoever made the tree may have made it deeper than a thread's stack.
+fn empty(top: Dir, pace: &mut Pace<'_>) -> io::Result<()> {
+    let mut above = vec![Level { left: top.entries()?, dir: top }];
+    while let Some(level) = above.last_mut() {
+        let Some(entry) = level.left.last() else {
+            above.pop();
+            // The directory that was emptied is the last one of those that are left above it.
+            if let Some(level) = above.last_mut()
+                && let Some(entry) = level.left.pop()
+            {
+                level.dir.rmdir(&entry.name)?;
+            }
+            continue;
+        };
+        if entry.kind == FileType::Directory {
+            let dir = level.dir.dir(&entry.name)?;
+            above.push(Level { left: dir.entries()?, dir });
+            continue;
+        }
+        level.dir.unlink(&entry.name)?;
+        level.left.pop();
+        pace.rest(&level.dir)?;
+    }
+    Ok(())
+}
+
+struct Level {
+    dir: Dir,
+    /// What is still in it; the last comes next.
+    left: Vec<Entry>,
+}
+
+/// Names that are removed between two looks at the clock.
+const NAMES: u32 = 32;
+/// The longest rest.
+const LONGEST: Duration = Duration::from_millis(100);
+/// With less than one part in so many of the disk free, nobody rests.
+const FULL: u64 = 10;
+
+/// How fast is removed.
+struct Pace<'a> {
+    stop: &'a AtomicBool,
+    names: u32,
+    since: Instant,
+}
+
+impl<'a> Pace<'a> {
+    fn new(stop: &'a AtomicBool) -> Self {
+        Self { stop, names: 0, since: Instant::now() }
+    }
+
+    fn rest(&mut self, dir: &Dir) -> io::Result<()> {
+        self.names += 1;
+        if !self.names.is_multiple_of(NAMES) {
+            return Ok(());
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let space = rustix::fs::fstatvfs(dir)?;
+        if space.f_bavail >= space.f_blocks / FULL {
+            std::thread::sleep((self.since.elapsed() * 2).min(LONGEST));
+        }
+        self.since = Instant::now();
+        Ok(())
     }
 }
 
@@ -107,6 +191,21 @@ mod tests {
         while fs::read_dir(root.path()).unwrap().count() > 0 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn links_are_removed_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("kept")).unwrap();
+        fs::write(dir.path().join("kept/file"), "x").unwrap();
+        fs::create_dir_all(dir.path().join("tree/deep/er")).unwrap();
+        for number in 0..100 {
+            fs::write(dir.path().join(format!("tree/deep/{number}")), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path().join("kept"), dir.path().join("tree/deep/er/link")).unwrap();
+        remove_slowly(&dir.path().join("tree")).unwrap();
+        assert!(!dir.path().join("tree").exists() && dir.path().join("kept/file").exists());
+        remove_slowly(&dir.path().join("tree")).unwrap_err();
     }
 
     #[test]

@@ -37,6 +37,18 @@ struct FileIdentity {
     changed: (i64, u64),
 }
 
+impl FileIdentity {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
 /// What is taken from a tree.
 #[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
@@ -66,6 +78,15 @@ impl FileDigests {
 
     fn selections(&self) -> MutexGuard<'_, HashMap<Digest, Digest>> {
         self.selections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was read anyway.
+    pub(super) fn learn(&self, stat: &Stat, digest: Digest) {
+        let mut files = self.files();
+        if files.len() >= REMEMBERED {
+            files.clear();
+        }
+        files.insert(FileIdentity::of(stat), digest);
     }
 
     /// The digest of the selection `name`, where it was made before.
@@ -163,14 +184,7 @@ impl Walk<'_> {
     }
 
     fn file(&self, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<Digest, RootError> {
-        let identity = FileIdentity {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        };
-        let remembered = self.known.files().get(&identity).copied();
+        let remembered = self.known.files().get(&FileIdentity::of(stat)).copied();
         if let Some(digest) = remembered {
             return Ok(digest);
         }
@@ -192,11 +206,7 @@ impl Walk<'_> {
             hasher.update(&buffer[..count]);
         }
         let digest = hasher.finish();
-        let mut known = self.known.files();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(identity, digest);
+        self.known.learn(stat, digest);
         Ok(digest)
     }
 }

@@ -24,7 +24,8 @@ impl Solver<'_> {
         let step = self.store.begin_step(&chain).map_err(|error| self.failure(id, error.to_string()))?;
         let done = step.recipe().mount().map_err(|error| error.to_string()).and_then(|mount| {
             let root = Root::from_fd(mount.into_fd());
-            actions.iter().try_for_each(|action| self.action(id, &root, action))
+            let upper = Root::open(step.upper()).map_err(|error| error.to_string())?;
+            actions.iter().try_for_each(|action| self.action(id, &root, &upper, action))
         });
         done.map_err(|message| self.failure(id, message))?;
         chain.push(self.hold.keep(step).map_err(|error| self.failure(id, error.to_string()))?);
@@ -44,9 +45,9 @@ impl Solver<'_> {
         self.hold.keep(step).map_err(|error| fail(error.to_string()))
     }
 
-    fn action(&self, id: NodeId, root: &Root, action: &FileAction) -> Result<(), String> {
+    fn action(&self, id: NodeId, root: &Root, upper: &Root, action: &FileAction) -> Result<(), String> {
         match action {
-            FileAction::Copy(copy) => self.copy_files(id, root, copy),
+            FileAction::Copy(copy) => self.copy_files(id, root, upper, copy),
             FileAction::MakeFile { path, content, mode, owner } => {
                 make_file(root, path, content, *mode, owner.as_ref())
             }
@@ -59,7 +60,7 @@ impl Solver<'_> {
         }
     }
 
-    fn copy_files(&self, id: NodeId, root: &Root, files: &CopyFiles) -> Result<(), String> {
+    fn copy_files(&self, id: NodeId, root: &Root, upper: &Root, files: &CopyFiles) -> Result<(), String> {
         let edge = self.graph.node(id).inputs[files.input];
         let tree = self.tree(edge).map_err(|failure| failure.message)?;
         let source = self.root(&tree)?;
@@ -75,10 +76,11 @@ impl Solver<'_> {
                 .transpose()
                 .map_err(|error: wharf_layer::ModeError| error.to_string())?,
             parents: files.parents,
-            whole: false,
             unpack: files.unpack,
             allow_empty: files.allow_empty,
+            upper: Some(upper),
             exclude: if ignore.is_empty() { None } else { Some(&exclude) },
+            ..CopyOptions::default()
         };
         copy(&source, &files.source, root, &files.destination, &options).map_err(|error| error.to_string())
     }

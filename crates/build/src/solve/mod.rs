@@ -78,6 +78,9 @@ pub trait Host: Sync {
     /// When it could not be run, in words for the user.
     fn execute(&self, process: &Process<'_>, cancel: &Cancel, node: NodeId) -> Result<i32, String>;
 
+    /// Layers that the build's own result will have: they are there, and others come upon them.
+    fn made(&self, _chain: &Chain) {}
+
     /// What caches elsewhere have for a key: as many results as `count`, their layers here and held.
     fn elsewhere(&self, _key: &Digest, _count: usize) -> Option<Vec<Chain>> {
         None

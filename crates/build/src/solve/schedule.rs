@@ -1,6 +1,6 @@
 //! Who runs when: a node's result is made once, by the first who needs it; the others wait for that.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -28,6 +28,8 @@ pub struct Solver<'a> {
     first: OnceLock<Failure>,
     keys: Vec<OnceLock<Result<Digest, Failure>>>,
     results: Vec<OnceLock<Result<Vec<Tree>, Failure>>>,
+    /// The results whose layers the build's own result has.
+    lineage: OnceLock<HashSet<Edge>>,
 }
 
 impl std::fmt::Debug for Solver<'_> {
@@ -49,7 +51,18 @@ impl<'a> Solver<'a> {
         let count = graph.nodes().count();
         let keys = std::iter::repeat_with(OnceLock::new).take(count).collect();
         let results = std::iter::repeat_with(OnceLock::new).take(count).collect();
-        Self { graph, store, host, hold, cancel, watch, first: OnceLock::new(), keys, results }
+        Self {
+            graph,
+            store,
+            host,
+            hold,
+            cancel,
+            watch,
+            first: OnceLock::new(),
+            keys,
+            results,
+            lineage: OnceLock::new(),
+        }
     }
 
     /// Makes one result, and tells of every node above it that the cache spared.
@@ -57,6 +70,7 @@ impl<'a> Solver<'a> {
     /// # Errors
     /// The first failure.
     pub fn solve(&self, edge: Edge) -> Result<Tree, Failure> {
+        self.lineage.get_or_init(|| lineage(self.graph, edge));
         // Whatever the cache holds, keys are made of what these trees have in them: all are begun at once.
         let looked_into = Mutex::new(self.looked_into(edge.node));
         let next = || looked_into.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -122,7 +136,18 @@ impl<'a> Solver<'a> {
 
     /// One result of a node.
     pub(super) fn tree(&self, edge: Edge) -> Result<Tree, Failure> {
-        let made = self.results[edge.node.0].get_or_init(|| self.run(edge.node));
+        let made = self.results[edge.node.0].get_or_init(|| {
+            let trees = self.run(edge.node)?;
+            for (output, tree) in trees.iter().enumerate() {
+                let edge = Edge { node: edge.node, output };
+                if let Tree::Chain(chain) = tree
+                    && self.lineage.get().is_some_and(|lineage| lineage.contains(&edge))
+                {
+                    self.host.made(chain);
+                }
+            }
+            Ok(trees)
+        });
         let trees = made.as_ref().map_err(Clone::clone)?;
         trees
             .get(edge.output)
@@ -287,4 +312,26 @@ impl<'a> Solver<'a> {
             left.extend(self.graph.node(node).inputs.iter().map(|edge| edge.node));
         }
     }
+}
+
+/// The results whose layers are among those of `result`, itself included.
+fn lineage(graph: &Graph, result: Edge) -> HashSet<Edge> {
+    let (mut left, mut found) = (vec![result], HashSet::new());
+    while let Some(edge) = left.pop() {
+        if !found.insert(edge) {
+            continue;
+        }
+        let node = graph.node(edge.node);
+        match &node.operation {
+            Operation::Source(_) => {}
+            Operation::Files(_) => left.extend(node.inputs.first()),
+            Operation::Merge => left.extend(&node.inputs),
+            Operation::Difference => left.extend(node.inputs.last()),
+            Operation::Execute(execute) => {
+                let mount = execute.mounts.iter().find(|mount| mount.output == Some(edge.output));
+                left.extend(mount.and_then(|mount| mount.input).and_then(|input| node.inputs.get(input)));
+            }
+        }
+    }
+    found
 }

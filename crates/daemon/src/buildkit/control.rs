@@ -40,6 +40,7 @@ const WAITING: usize = 16;
 impl wire::control_server::Control for Control {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let wanted = self.state.solves.begin(&self.state, request.into_inner()).await?;
+        super::export::announce(&wanted.solving);
         let done = run::run(&self.state, &wanted.solving).await;
         wanted.ended(&done);
         done.map(|exporter_response| Response::new(SolveResponse { exporter_response }))

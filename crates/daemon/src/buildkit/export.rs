@@ -47,6 +47,17 @@ pub(super) async fn all(
     Ok(response)
 }
 
+/// Tells a build that is about to begin what will become of its result. What is wrong with an exporter is met later.
+pub(super) fn announce(solving: &Solving) {
+    let frontend = sorted(&solving.attributes());
+    for named in exporters(solving) {
+        let exporter = Exporter::parse(&named.r#type, &sorted(&named.attrs), &frontend);
+        if let Some(wishes) = exporter.ok().as_mut().and_then(Exporter::wishes_mut) {
+            solving.build.expect_image(wishes.epoch);
+        }
+    }
+}
+
 /// The exporters of a request, older clients' too.
 fn exporters(solving: &Solving) -> Vec<Named> {
     let request = &solving.request;

@@ -52,6 +52,10 @@ impl Host for Hosted<'_> {
         run::execute(self, process, cancel, &self.steps.of(node))
     }
 
+    fn made(&self, chain: &Chain) {
+        self.build.early.made(&self.build.builds.store, chain);
+    }
+
     fn elsewhere(&self, key: &Digest, count: usize) -> Option<Vec<Chain>> {
         self.build.elsewhere(key, count)
     }

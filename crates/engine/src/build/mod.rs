@@ -87,6 +87,8 @@ pub struct Build {
     sources: Mutex<Vec<remote::Source>>,
     /// The keys of all steps that its results stand on.
     keys: Mutex<BTreeSet<wharf_oci::Digest>>,
+    /// Layers packed before they are wanted.
+    early: export::Early,
     /// What was fetched from elsewhere, by what was asked for.
     fetched: Mutex<HashMap<String, Arc<Mutex<Option<PathBuf>>>>>,
 }
@@ -114,7 +116,7 @@ impl Builds {
         make_directory(&places)?;
         let cache = Cache::open(store.clone(), config.data_root.join("build").join("mounts"))?;
         let cache = Arc::new(cache);
-        let mirrors = Mirrors::open(config.data_root.join("build").join("local"))?;
+        let mirrors = Mirrors::open(config.data_root.join("build").join("local"), Some(cache.clone()))?;
         Ok(Self { config, store, images, registries, containers, cache, mirrors, running: Mutex::default() })
     }
 
@@ -134,6 +136,7 @@ impl Builds {
             materials: Mutex::default(),
             sources: Mutex::default(),
             keys: Mutex::default(),
+            early: export::Early::default(),
             fetched: Mutex::default(),
         })
     }
@@ -167,6 +170,11 @@ impl Build {
     #[must_use]
     pub fn client(&self) -> &Arc<dyn Client> {
         &self.client
+    }
+
+    /// An image will be made of its result, with nothing newer than `epoch`: its layers may be packed early.
+    pub fn expect_image(&self, epoch: Option<jiff::Timestamp>) {
+        self.early.expect(epoch.map(jiff::Timestamp::as_second));
     }
 
     /// Ends it.

@@ -7,6 +7,7 @@
 
 mod glob;
 mod mode;
+mod regular;
 mod walk;
 
 use std::ffi::OsStr;
@@ -37,10 +38,16 @@ pub struct CopyOptions<'a> {
     /// A directory that is copied to a place where nothing is yet brings its own owner, mode and times, not only what is
     /// in it.
     pub whole: bool,
+    /// A directory is copied with its name where the destination is a directory or ends with a slash.
+    pub keep_name: bool,
+    /// What is in the way and of another kind is removed.
+    pub replace: bool,
     /// Unpacks archives, compressed or not, instead of copying them.
     pub unpack: bool,
     /// Whether a pattern may match nothing.
     pub allow_empty: bool,
+    /// Where the target, an overlay, keeps what is new: directories that nothing is below are filled there.
+    pub upper: Option<&'a Root>,
     /// What is left out: told a path relative to the source tree's top.
     pub exclude: Option<&'a dyn Fn(&Path) -> bool>,
 }
@@ -87,7 +94,9 @@ fn one(source: &Root, path: &Path, target: &Root, to: &str, options: &CopyOption
         walk.parents(path.parent().unwrap_or(Path::new("")), &clean(to))?;
     }
     if kind == FileType::Directory {
-        let into = if options.parents { into.join(path.file_name().unwrap_or_default()) } else { into };
+        let named = options.keep_name && (to.ends_with('/') || is_dir(target, &into));
+        let name = path.file_name().unwrap_or_default();
+        let into = if options.parents || named { into.join(name) } else { into };
         return walk.directory(&real, &into);
     }
     let is_directory = to.ends_with('/') || options.parents || is_dir(target, &into);

@@ -153,3 +153,62 @@ fn archives_are_unpacked_when_asked() {
     trees.copy("d/a", "/ex/", &unpacking).unwrap();
     assert_eq!(trees.read("ex/a"), "1");
 }
+
+/// What is in a tree, with all that a copy keeps but the times of directories.
+fn listed(top: &Path) -> Vec<(PathBuf, u32, u64, i64, Vec<u8>)> {
+    let (mut left, mut found) = (vec![top.to_owned()], Vec::new());
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let content = match (meta.is_dir(), meta.is_symlink()) {
+                (true, _) => Vec::new(),
+                (_, true) => fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
+                _ => fs::read(&path).unwrap(),
+            };
+            let (links, modified) = if meta.is_dir() { (0, 0) } else { (meta.nlink(), meta.mtime()) };
+            found.push((path.strip_prefix(top).unwrap().to_owned(), meta.mode(), links, modified, content));
+            if meta.is_dir() {
+                left.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn new_directories_of_an_overlay_are_filled_where_it_keeps_them() {
+    let trees = Trees::new();
+    fs::hard_link(trees.source.path().join("d/a"), trees.source.path().join("d/sub/second")).unwrap();
+    fs::write(trees.source.path().join("d/large"), vec![7; 400 * 1024]).unwrap();
+    let through = |direct: bool| {
+        let top = tempfile::tempdir().unwrap();
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| top.path().join(name));
+        for dir in [&lower, &upper, &work] {
+            fs::create_dir(dir).unwrap();
+        }
+        fs::create_dir_all(lower.join("usr/lib/sub")).unwrap();
+        fs::write(lower.join("usr/lib/sub/b"), "old").unwrap();
+        symlink("usr/lib", lower.join("lib")).unwrap();
+        let recipe = wharf_sys::mount::Recipe::Overlay {
+            lower: vec![lower],
+            upper: upper.clone(),
+            work,
+            volatile: true,
+        };
+        let target = Root::from_fd(recipe.mount().unwrap().into_fd());
+        let above = Root::open(&upper).unwrap();
+        let source = Root::open(trees.source.path()).unwrap();
+        let options = CopyOptions { upper: direct.then_some(&above), ..CopyOptions::default() };
+        // Into nothing, into what a link leads to, and into what was just made.
+        for to in ["/new/deep/", "/lib", "/lib/more", "/new/deep", "/new/deep/again"] {
+            copy(&source, "d", &target, to, &options).unwrap();
+        }
+        assert_eq!(target.read("usr/lib/sub/b", 9).unwrap(), b"2");
+        assert_eq!(target.read("new/deep/again/sub/second", 9).unwrap(), b"1");
+        drop(target);
+        listed(&upper)
+    };
+    assert_eq!(through(true), through(false));
+}

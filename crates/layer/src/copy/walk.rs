@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags, Stat, Timespec};
+use rustix::fs::{FileType, Stat, Timespec};
 use rustix::io::Errno;
-use wharf_sys::root::{Dir, Root};
+use wharf_sys::root::{Dir, Root, RootError};
 
 use super::CopyOptions;
+use super::regular::{Copier, Wanted};
 use crate::error::{Error, Result};
 use crate::whiteout::is_overlay_xattr;
 
@@ -26,11 +27,30 @@ pub(super) struct Walk<'a> {
     options: &'a CopyOptions<'a>,
     /// Where files with several names went: device and inode to a path in the target.
     links: HashMap<(u64, u64), PathBuf>,
+    copier: Copier,
+}
+
+/// A directory that is filled.
+struct Place {
+    dir: Dir,
+    /// It is new: nothing is in the way of what is put there.
+    is_new: bool,
+    /// It was opened in [`CopyOptions::upper`].
+    direct: bool,
+    /// What is made in it belongs to root's group, if root makes it.
+    roots: bool,
+}
+
+impl Place {
+    fn of(dir: Dir, is_new: bool, direct: bool) -> Result<Self> {
+        let roots = is_new && dir.stat_self()?.st_gid == 0;
+        Ok(Self { dir, is_new, direct, roots })
+    }
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(source: &'a Root, target: &'a Root, options: &'a CopyOptions<'a>) -> Self {
-        Self { source, target, options, links: HashMap::new() }
+        Self { source, target, options, links: HashMap::new(), copier: Copier::new() }
     }
 
     /// Copies the content of a directory into `to`, which is made where it is missing.
@@ -38,16 +58,27 @@ impl<'a> Walk<'a> {
         let stat = self.source.stat_follow(from)?;
         let is_new = self.make_new(to)?;
         let source = self.source.dir(from)?;
-        let target = self.target.dir(to)?;
-        self.entries(&source, from, &target, to, 0)?;
+        let (target, to) = self.opened(to, is_new)?;
+        self.entries(&source, from, &target, &to, 0)?;
         let like_source = self.options.parents || self.options.whole;
         if is_new
             && like_source
-            && let Some((parent, name)) = self.target.parent(to)?
+            && let Some((parent, name)) = self.target.parent(&to)?
         {
             self.attributes(self.named(from)?.as_ref(), &stat, &parent, &name)?;
         }
         Ok(())
+    }
+
+    /// A directory of the target and its path without links. A new one, which nothing is below, is taken where an overlay
+    /// keeps it: the overlay has nothing to add there.
+    fn opened(&self, to: &Path, is_new: bool) -> Result<(Place, PathBuf)> {
+        let Some(upper) = self.options.upper else {
+            return Ok((Place::of(self.target.dir(to)?, is_new, false)?, to.to_owned()));
+        };
+        let to = self.target.canonicalize(to)?;
+        let dir = if is_new { upper.dir(&to)? } else { self.target.dir(&to)? };
+        Ok((Place::of(dir, is_new, is_new)?, to))
     }
 
     /// Copies a file, device or FIFO to the path `to`.
@@ -59,7 +90,9 @@ impl<'a> Walk<'a> {
         let Some((target, new)) = self.target.parent(to)? else {
             return Err(Error::OverwriteWithFile(to.to_owned()));
         };
-        self.entry(&source, &name, from, &target, &new, to, 0)
+        let kind = FileType::from_raw_mode(source.stat(&name)?.st_mode);
+        let target = Place::of(target, false, false)?;
+        self.entry(&source, (&name, kind), from, &target, &new, to, 0)
     }
 
     /// A path of the source as an entry; the top is none.
@@ -108,7 +141,7 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    fn entries(&mut self, source: &Dir, from: &Path, target: &Dir, to: &Path, depth: usize) -> Result<()> {
+    fn entries(&mut self, source: &Dir, from: &Path, target: &Place, to: &Path, depth: usize) -> Result<()> {
         if depth > DEEPEST {
             return Err(Error::Limit { limit: DEEPEST as u64, unit: "directories" });
         }
@@ -117,7 +150,7 @@ impl<'a> Walk<'a> {
             if self.options.exclude.is_some_and(|exclude| exclude(&from)) {
                 continue;
             }
-            self.entry(source, &entry.name, &from, target, &entry.name, &to, depth)
+            self.entry(source, (&entry.name, entry.kind), &from, target, &entry.name, &to, depth)
                 .map_err(|error| error.at(&to))?;
         }
         Ok(())
@@ -127,63 +160,102 @@ impl<'a> Walk<'a> {
     fn entry(
         &mut self,
         source: &Dir,
-        name: &OsStr,
+        (name, kind): (&OsStr, FileType),
         from: &Path,
-        target: &Dir,
+        target: &Place,
         new: &OsStr,
         to: &Path,
         depth: usize,
     ) -> Result<()> {
+        if kind == FileType::RegularFile
+            && let Some((input, stat)) = Copier::open(source, name)?
+        {
+            return self.regular((input, &stat), target, new, to);
+        }
         let stat = source.stat(name)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             let made = self.merge_directory(target, new, to)?;
             self.entries(&source.dir(name)?, from, &made, to, depth + 1)?;
             let entry = Named { dir: source.try_clone()?, name: name.to_owned() };
-            return self.attributes(Some(&entry), &stat, target, new);
+            return self.attributes(Some(&entry), &stat, &target.dir, new);
         }
-        clear(target, new, to)?;
-        if stat.st_nlink > 1 && self.link(&stat, target, new, to)? {
+        if self.prepare(&stat, target, new, to)? {
             return Ok(());
         }
         match kind {
-            FileType::RegularFile => {
-                let mut input = std::fs::File::from(
-                    source.open(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC)?,
-                );
-                let mut output = target.create_file(new, 0o600)?;
-                reflink(&input, &output).or_else(|_| io::copy(&mut input, &mut output).map(drop))?;
-            }
-            FileType::Symlink => target.symlink(new, &source.read_link(name)?)?,
-            FileType::Socket => return Ok(()),
+            FileType::Symlink => target.dir.symlink(new, &source.read_link(name)?)?,
+            // A regular file was met above; one that comes only now was not there.
+            FileType::Socket | FileType::RegularFile => return Ok(()),
             device => {
                 let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-                target.mknod(new, device, 0o600, number)?;
+                // It would hide a name there instead of being one.
+                if target.direct && device == FileType::CharacterDevice && number == (0, 0) {
+                    return Err(RootError::new("mknod", to, Errno::PERM).into());
+                }
+                target.dir.mknod(new, device, 0o600, number)?;
             }
         }
         let entry = Named { dir: source.try_clone()?, name: name.to_owned() };
-        self.attributes(Some(&entry), &stat, target, new)
+        self.attributes(Some(&entry), &stat, &target.dir, new)
+    }
+
+    fn regular(
+        &mut self,
+        (mut input, stat): (File, &Stat),
+        target: &Place,
+        new: &OsStr,
+        to: &Path,
+    ) -> Result<()> {
+        if self.prepare(stat, target, new, to)? {
+            return Ok(());
+        }
+        let mut output = target.dir.create_file(new, 0o600)?;
+        self.copier.content(&mut input, &mut output, u64::try_from(stat.st_size).unwrap_or(0))?;
+        let bits = stat.st_mode & 0o7777;
+        let bits = self.options.mode.as_ref().map_or(bits, |mode| mode.apply(bits, false));
+        let owner = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        self.copier.dress((&input, stat), &output, &Wanted { name: new, owner, bits }, target.roots)
+    }
+
+    /// Makes the place of a file empty; whether it is there already, as another name of one that was copied.
+    fn prepare(&mut self, stat: &Stat, target: &Place, new: &OsStr, to: &Path) -> Result<bool> {
+        if !target.is_new {
+            clear(&target.dir, new, to, self.options.replace)?;
+        }
+        Ok(stat.st_nlink > 1 && self.link(stat, target, new, to)?)
     }
 
     /// The target directory that a source directory's content goes into.
-    fn merge_directory(&self, target: &Dir, name: &OsStr, to: &Path) -> Result<Dir> {
-        match target.stat(name) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-            Ok(_) => return Err(Error::OverwriteWithDirectory(to.to_owned())),
-            Err(error) if error.is_not_found() => target.mkdir(name, 0o700)?,
-            Err(error) => return Err(error.into()),
+    fn merge_directory(&self, target: &Place, name: &OsStr, to: &Path) -> Result<Place> {
+        let Place { dir, is_new, direct, .. } = target;
+        let stat = if *is_new { None } else { Some(dir.stat(name)) };
+        match stat {
+            Some(Ok(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Place::of(dir.dir(name)?, false, *direct);
+            }
+            Some(Ok(_)) if self.options.replace => dir.unlink(name)?,
+            Some(Ok(_)) => return Err(Error::OverwriteWithDirectory(to.to_owned())),
+            Some(Err(error)) if !error.is_not_found() => return Err(error.into()),
+            Some(Err(_)) | None => {}
         }
-        Ok(target.dir(name)?)
+        dir.mkdir(name, 0o700)?;
+        match self.options.upper {
+            Some(upper) if !direct => Place::of(upper.dir(to)?, true, true),
+            _ => Place::of(dir.dir(name)?, true, *direct),
+        }
     }
 
     /// Makes a second name of a file that was copied already; `false` for its first.
-    fn link(&mut self, stat: &Stat, target: &Dir, new: &OsStr, to: &Path) -> Result<bool> {
+    fn link(&mut self, stat: &Stat, target: &Place, new: &OsStr, to: &Path) -> Result<bool> {
         let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) else {
             self.links.insert((stat.st_dev, stat.st_ino), to.to_owned());
             return Ok(false);
         };
-        let Some((dir, name)) = self.target.parent(first)? else { return Ok(false) };
-        target.link(new, &dir, &name)?;
+        // What was copied is in the upper directory, whichever way it came there.
+        let root = self.options.upper.filter(|_| target.direct).unwrap_or(self.target);
+        let Some((dir, name)) = root.parent(first)? else { return Ok(false) };
+        target.dir.link(new, &dir, &name)?;
         Ok(true)
     }
 
@@ -238,8 +310,11 @@ struct Named {
 }
 
 /// Takes away what is in the place of a new file.
-fn clear(target: &Dir, name: &OsStr, to: &Path) -> Result<()> {
+fn clear(target: &Dir, name: &OsStr, to: &Path, replace: bool) -> Result<()> {
     match target.stat(name) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && replace => {
+            Ok(target.remove_all(name)?)
+        }
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
             Err(Error::OverwriteWithFile(to.to_owned()))
         }
@@ -247,10 +322,4 @@ fn clear(target: &Dir, name: &OsStr, to: &Path) -> Result<()> {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Shares the blocks of a file where the file system can.
-fn reflink(input: &std::fs::File, output: &std::fs::File) -> io::Result<()> {
-    rustix::fs::ioctl_ficlone(output, input)?;
-    Ok(())
 }

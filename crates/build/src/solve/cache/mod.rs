@@ -113,6 +113,11 @@ impl Cache {
         &self.digests
     }
 
+    /// Takes note of a file's digest, so that it is not read for it again as long as it stays as it is.
+    pub fn learn(&self, file: &rustix::fs::Stat, digest: Digest) {
+        self.digests.learn(file, digest);
+    }
+
     /// Looks for a key; waits while another build makes it.
     pub(super) fn find(&self, key: Digest, ignore: bool, hold: &Hold, cancel: &Cancel) -> Found<'_> {
         let mut state = self.lock();

@@ -109,6 +109,7 @@ impl Builds {
         let build = self.begin(Arc::new(archive), tell, cancel);
         build.import_from(options.caches.iter().map(|name| CacheOptions::registry(name)).collect());
         let request = options.request();
+        build.expect_image(Wishes::default().epoch);
         let planned = build.plan(request.clone()).await.map_err(options::refused)?;
         let Some(planned) = planned.into_iter().next() else {
             return Err(Error::internal("nothing was planned").into());

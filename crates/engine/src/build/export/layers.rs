@@ -42,7 +42,11 @@ impl Build {
                     let created = self.builds.store.step_created(&id);
                     let created = created.and_then(|time| Timestamp::from_millisecond(time).ok());
                     let latest = epoch.map(Timestamp::as_second);
-                    (self.builds.store.export_step(batch, &id, latest)?, created)
+                    let layer = match self.early.take(&id, latest) {
+                        Some(packed) => self.builds.store.export_packed(batch, packed)?,
+                        None => self.builds.store.export_step(batch, &id, latest)?,
+                    };
+                    (layer, created)
                 }
             };
             found.dated.push(Dated { diff_id: layer.diff_id, created });

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! solved trees ── layers      steps become layers, times bounded
+//!     │              (early: packed while later steps run)
 //!     ├ history      the config with its times
 //!     ├ compose      manifests; attest, provenance: what is said of them
 //!     └ image        kept, named, pushed         archive, files       written to the client
@@ -13,6 +14,7 @@ mod archive;
 mod attest;
 mod compose;
 mod compress;
+mod early;
 mod files;
 mod history;
 mod image;
@@ -33,6 +35,7 @@ pub(crate) use attest::rebased;
 pub use attest::{Provenance, Sbom};
 pub use compress::Packing;
 pub(in crate::build) use compress::pack;
+pub(in crate::build) use early::Early;
 pub use files::Part;
 pub use options::{
     Annotation, AnnotationPlace, ArchiveExport, Attributes, Exporter, FilesExport, ImageExport, Wishes,

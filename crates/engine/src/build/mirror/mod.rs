@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use wharf_build::solve::Cache;
 use wharf_layer::{CopyOptions, copy};
+use wharf_oci::Digest;
 pub use wharf_sys::root::Root;
 
 use crate::error::{Error, Result};
@@ -47,6 +49,8 @@ pub struct Mirrors {
     kept: Mutex<Vec<Kept>>,
     /// The last number that was given to the content of a copy, and those of all copies that are whole.
     revisions: Mutex<(u64, HashMap<PathBuf, u64>)>,
+    /// Who is told the digests of files that come.
+    cache: Option<Arc<Cache>>,
 }
 
 struct Kept {
@@ -82,17 +86,22 @@ impl fmt::Debug for Mirrors {
 }
 
 impl Mirrors {
-    /// The copies below `top`, which is emptied: their lists went with the process that had them.
+    /// The copies below `top`, which is emptied: their lists went with the process that had them. `cache` learns the
+    /// digests of their files.
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn open(top: PathBuf) -> Result<Arc<Self>> {
+    pub fn open(top: PathBuf, cache: Option<Arc<Cache>>) -> Result<Arc<Self>> {
         let failed = |error: &std::io::Error| Error::io(format!("prepare {}", top.display()), error);
-        match fs::remove_dir_all(&top) {
+        // What is left of the last process goes in the background, whatever it is worth.
+        let gone = top.with_extension("gone");
+        match fs::create_dir_all(&gone).and_then(|()| fs::rename(&top, gone.join(new_id()))) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
             _ => fs::create_dir_all(&top).map_err(|error| failed(&error))?,
         }
-        Ok(Arc::new(Self { top, kept: Mutex::default(), revisions: Mutex::default() }))
+        std::thread::spawn(move || remove(&gone));
+        wharf_store::spread(&top);
+        Ok(Arc::new(Self { top, kept: Mutex::default(), revisions: Mutex::default(), cache }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -217,7 +226,7 @@ impl Mirrors {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
+    if let Err(error) = wharf_store::remove_slowly(path) {
         tracing::warn!("remove {}: {error}", path.display());
     }
 }
@@ -269,6 +278,13 @@ impl Mirror {
 
     pub(super) fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// A file came whole.
+    pub(super) fn learn(&self, file: &rustix::fs::Stat, digest: Digest) {
+        if let Some(cache) = &self.mirrors.cache {
+            cache.learn(file, digest);
+        }
     }
 }
 

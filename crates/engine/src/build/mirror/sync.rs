@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{FileType, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use wharf_oci::Hasher;
 use wharf_sys::root::{Dir, RootError};
 
 use super::Mirror;
@@ -50,10 +51,17 @@ pub struct Sync<'a> {
     /// Directories in which something was changed, whose times are set in the end.
     touched: Vec<usize>,
     /// Files whose content is on its way, by their place in the list.
-    open: HashMap<u32, File>,
+    open: HashMap<u32, Incoming>,
     written: u64,
     /// Something is another than before.
     changed: bool,
+}
+
+/// A file whose content is on its way.
+#[derive(Debug)]
+struct Incoming {
+    file: File,
+    hasher: Hasher,
 }
 
 #[derive(Debug)]
@@ -181,18 +189,19 @@ impl<'a> Sync<'a> {
             self.skip_below(&before);
             self.here()?.remove_all(name)?;
         }
+        let group = self.above.last().and_then(|level| level.at).map_or(0, |at| self.after[at].gid);
         let here = self.here()?;
         match &entry.kind {
             EntryKind::Directory if stays => {}
             EntryKind::Directory => here.mkdir(name, 0o700)?,
             EntryKind::File => {
                 let file = here.create_file(name, 0o600)?;
-                dress(here, name, entry)?;
+                dress_file(here, &file, entry, group)?;
                 if entry.size == 0 {
-                    return set_time(here, name, entry).map(|()| false);
+                    return end(&file, entry).map(|()| false);
                 }
                 let at = u32::try_from(self.after.len()).unwrap_or(u32::MAX);
-                self.open.insert(at, file);
+                self.open.insert(at, Incoming { file, hasher: Hasher::new() });
                 return Ok(true);
             }
             EntryKind::Link(_) => {
@@ -259,16 +268,18 @@ impl<'a> Sync<'a> {
         let Some(entry) = self.after.get(at as usize) else {
             return Err(SyncError::List("content of a file that was not listed".to_owned()));
         };
-        let Some(file) = self.open.get_mut(&at) else {
+        let Some(Incoming { file, hasher }) = self.open.get_mut(&at) else {
             return Err(SyncError::List(format!("content of {:?}, which was not asked for", entry.path)));
         };
         if data.is_empty() {
-            let times = times(entry);
-            let set = rustix::fs::futimens(file.as_fd(), &times);
-            set.map_err(|errno| RootError::new("utimens", &entry.path, errno))?;
+            end(file, entry)?;
+            let stat =
+                rustix::fs::fstat(&*file).map_err(|errno| RootError::new("stat", &entry.path, errno))?;
+            self.mirror.learn(&stat, std::mem::take(hasher).finish());
             self.open.remove(&at);
             return Ok(());
         }
+        hasher.update(data);
         file.write_all(data).map_err(|error| SyncError::Write(entry.path.clone(), error))?;
         let before = self.written / LOOK;
         self.written += data.len() as u64;
@@ -311,15 +322,36 @@ impl<'a> Sync<'a> {
     }
 }
 
+/// Owner, mode and attributes of a new file in a directory of `group`.
+fn dress_file(here: &Dir, file: &File, entry: &Entry, group: u32) -> Result<()> {
+    let failed = |op| move |errno| RootError::new(op, &entry.path, errno);
+    // What root makes is root's already, if the directory does not give it to a group.
+    let is_own = || rustix::process::geteuid().is_root() && rustix::process::getegid().is_root();
+    if (entry.uid, entry.gid, group) != (0, 0, 0) || !is_own() {
+        let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+        rustix::fs::fchown(file, uid, gid).map_err(failed("chown"))?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("chmod"))?;
+    if entry.attributes.is_empty() { Ok(()) } else { attributes(here, entry) }
+}
+
+/// The last of a file: its times.
+fn end(file: &File, entry: &Entry) -> Result<()> {
+    let set = rustix::fs::futimens(file.as_fd(), &times(entry));
+    Ok(set.map_err(|errno| RootError::new("utimens", &entry.path, errno))?)
+}
+
 /// Owner, mode and attributes.
 fn dress(here: &Dir, name: &OsStr, entry: &Entry) -> Result<()> {
     here.chown(name, entry.uid, entry.gid)?;
     if !matches!(entry.kind, EntryKind::Symlink(_)) {
         here.chmod(name, entry.mode)?;
     }
-    if entry.attributes.is_empty() {
-        return Ok(());
-    }
+    if entry.attributes.is_empty() { Ok(()) } else { attributes(here, entry) }
+}
+
+fn attributes(here: &Dir, entry: &Entry) -> Result<()> {
+    let name = OsStr::new(&entry.path[entry.path.rfind('/').map_or(0, |slash| slash + 1)..]);
     let file = here.open(name, OFlags::PATH)?;
     // The handle's own name under /proc: no path is looked up again.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -4,20 +4,24 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSync;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::walk::{Wanted, go, walk};
 
-/// How many messages wait, at most.
-const DEPTH: usize = 512;
+/// How many bunches of messages wait, at most.
+const DEPTH: usize = 16;
+/// How many entries of a list go in one bunch: who sends is woken once for all of them, and they share frames.
+const BUNCH: usize = 256;
 /// Content in one message, bytes.
 const PIECE: usize = 256 << 10;
 /// Files read at the same time.
@@ -37,7 +41,29 @@ impl Directories {
     }
 }
 
-type Packets = ReceiverStream<Result<Packet, Status>>;
+/// Messages in bunches, one by one.
+#[derive(Debug)]
+pub(in super::super) struct Packets {
+    receiver: mpsc::Receiver<Bunch>,
+    ready: std::vec::IntoIter<Result<Packet, Status>>,
+}
+
+impl Stream for Packets {
+    type Item = Result<Packet, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(packet) = self.ready.next() {
+                return Poll::Ready(Some(packet));
+            }
+            match self.receiver.poll_recv(context) {
+                Poll::Ready(Some(bunch)) => self.ready = bunch.into_iter(),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl FileSync for Directories {
@@ -55,7 +81,7 @@ impl FileSync for Directories {
         let lists = ["include-patterns", "exclude-patterns", "followpaths"].map(|key| list(metadata, key));
         let (sender, receiver) = mpsc::channel(DEPTH);
         tokio::spawn(send(root, lists, request.into_inner(), sender));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(Packets { receiver, ready: Vec::new().into_iter() }))
     }
 
     async fn tar_stream(&self, _: Request<Streaming<Packet>>) -> Result<Response<Packets>, Status> {
@@ -91,7 +117,8 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-type Out = mpsc::Sender<Result<Packet, Status>>;
+type Bunch = Vec<Result<Packet, Status>>;
+type Out = mpsc::Sender<Bunch>;
 
 /// Lists the directory, then answers what is asked for until the daemon has all.
 async fn send(root: PathBuf, lists: [Vec<String>; 3], mut asked: Streaming<Packet>, out: Out) {
@@ -115,7 +142,7 @@ async fn send(root: PathBuf, lists: [Vec<String>; 3], mut asked: Streaming<Packe
             }
             Ok(PacketType::PacketFin) => {
                 let end = Packet { r#type: PacketType::PacketFin.into(), ..Packet::default() };
-                let _ = out.send(Ok(end)).await;
+                let _ = out.send(vec![Ok(end)]).await;
                 break;
             }
             _ => break,
@@ -132,6 +159,7 @@ fn list_all(
     out: &Out,
     files: &Mutex<Vec<Option<PathBuf>>>,
 ) {
+    let mut bunch: Bunch = Vec::with_capacity(BUNCH);
     let listed = Wanted::new(root, include, exclude, follow).and_then(|wanted| {
         walk(root, &wanted, &mut |stat| {
             let special = go::DIRECTORY | go::SYMLINK | go::DEVICE | go::FIFO;
@@ -139,7 +167,9 @@ fn list_all(
             files.lock().unwrap_or_else(PoisonError::into_inner).push(file);
             let packet =
                 Packet { r#type: PacketType::PacketStat.into(), stat: Some(stat), ..Packet::default() };
-            out.blocking_send(Ok(packet)).is_ok()
+            bunch.push(Ok(packet));
+            bunch.len() < BUNCH
+                || out.blocking_send(std::mem::replace(&mut bunch, Vec::with_capacity(BUNCH))).is_ok()
         })
     });
     let last = match listed {
@@ -148,8 +178,9 @@ fn list_all(
             Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() }
         }
     };
+    bunch.push(Ok(last));
     // A daemon that is gone wants no end either.
-    let _ = out.blocking_send(Ok(last));
+    let _ = out.blocking_send(bunch);
 }
 
 /// Sends the files that are asked for, one after another.
@@ -161,14 +192,14 @@ fn read_all(queue: &Mutex<std::sync::mpsc::Receiver<u32>>, out: &Out, files: &Mu
         let file = files.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned().flatten();
         let Some(path) = file else {
             let why = format!("file {id} is not in the list");
-            let _ = out.blocking_send(Err(Status::invalid_argument(why)));
+            let _ = out.blocking_send(vec![Err(Status::invalid_argument(why))]);
             return;
         };
         if let Err(error) = content(&path, id, out) {
             let why = format!("read {}: {}", path.display(), crate::error::reason(&error));
             let packet =
                 Packet { r#type: PacketType::PacketErr.into(), data: why.into_bytes(), ..Packet::default() };
-            let _ = out.blocking_send(Ok(packet));
+            let _ = out.blocking_send(vec![Ok(packet)]);
             return;
         }
     }
@@ -176,12 +207,17 @@ fn read_all(queue: &Mutex<std::sync::mpsc::Receiver<u32>>, out: &Out, files: &Mu
 
 fn content(path: &Path, id: u32, out: &Out) -> std::io::Result<()> {
     let mut file = std::fs::File::open(path)?;
+    let packet = |data| Ok(Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() });
     loop {
         let mut data = Vec::new();
         (&mut file).take(PIECE as u64).read_to_end(&mut data)?;
-        let end = data.is_empty();
-        let packet = Packet { r#type: PacketType::PacketData.into(), id, data, ..Packet::default() };
-        if out.blocking_send(Ok(packet)).is_err() || end {
+        // The last piece and the end of it go together.
+        let (end, empty) = (data.len() < PIECE, data.is_empty());
+        let mut bunch = vec![packet(data)];
+        if end && !empty {
+            bunch.push(packet(Vec::new()));
+        }
+        if out.blocking_send(bunch).is_err() || end {
             return Ok(());
         }
     }

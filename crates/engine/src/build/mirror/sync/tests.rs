@@ -38,7 +38,7 @@ fn send(mirror: &mut Mirror, list: &[(Entry, &str)]) -> Result<Vec<String>> {
 #[test]
 fn only_what_changed_is_asked_for() {
     let top = tempfile::tempdir().unwrap();
-    let mirrors = Mirrors::open(top.path().join("m")).unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
     let first = [
         (file("a", 1, 5_000_000_001), "x"),
         (entry("d", EntryKind::Directory, 0, 7_000_000_000), ""),
@@ -82,7 +82,7 @@ fn only_what_changed_is_asked_for() {
 #[test]
 fn kinds_change_places() {
     let top = tempfile::tempdir().unwrap();
-    let mirrors = Mirrors::open(top.path().join("m")).unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
     let mut mirror = mirrors.take(key()).unwrap();
     let tree =
         [(entry("a", EntryKind::Directory, 0, 1), ""), (file("a/b", 1, 1), "x"), (file("c", 1, 1), "y")];
@@ -97,7 +97,7 @@ fn kinds_change_places() {
 #[test]
 fn hostile_lists_are_refused() {
     let top = tempfile::tempdir().unwrap();
-    let mirrors = Mirrors::open(top.path().join("m")).unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
     let link = |target: &str| entry("l", EntryKind::Symlink(target.to_owned()), 0, 1);
     let lists: [&[(Entry, &str)]; 6] = [
         &[(file("../x", 1, 1), "x")],
@@ -124,7 +124,7 @@ fn hostile_lists_are_refused() {
 #[test]
 fn two_builds_have_two_copies() {
     let top = tempfile::tempdir().unwrap();
-    let mirrors = Mirrors::open(top.path().join("m")).unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
     let (mut one, mut two) = (mirrors.take(key()).unwrap(), mirrors.take(key()).unwrap());
     assert_ne!(one.path(), two.path());
     send(&mut one, &[(file("a", 1, 1), "x")]).unwrap();
