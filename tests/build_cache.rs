@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use wharf_testkit::client;
@@ -99,6 +99,53 @@ fn a_cache_at_a_registry_spares_another_engine_every_step() {
     second.build(&["--cache-from", &cache]).ok();
     assert!(second.id("x") != first.id("x"));
     assert!(second.docker(&["run", "--rm", "x"]).ok().starts_with("two"));
+}
+
+/// The records of a cache in a directory.
+fn records(directory: &Path) -> usize {
+    let read = |path: &Path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let blob = |digest: &Value| {
+        read(&directory.join("blobs/sha256").join(digest.as_str().unwrap().trim_start_matches("sha256:")))
+    };
+    let index = read(&directory.join("index.json"));
+    let manifest = blob(&index["manifests"][0]["digest"]);
+    blob(&manifest["config"]["digest"])["records"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_cache_in_a_directory_spares_another_engine_every_step_and_does_not_thin_out() {
+    let (first, second, third) = (builder(), builder(), builder());
+    let (one, two) = (first.d.path("one"), first.d.path("two"));
+    let (from, to) = (
+        |path: &Path| format!("type=local,src={}", path.display()),
+        |path: &Path| format!("type=local,dest={},mode=max", path.display()),
+    );
+    first.build(&["--cache-to", &to(&one)]).ok();
+    let whole = records(&one);
+    // Another engine finds all of it, and writes all of it again.
+    assert_cached(&second.build(&["--cache-from", &from(&one), "--cache-to", &to(&two)]), STEPS);
+    assert_eq!(second.id("x"), first.id("x"));
+    assert_eq!(records(&two), whole);
+    assert_cached(&third.build(&["--cache-from", &from(&two)]), STEPS);
+    assert_eq!(third.id("x"), first.id("x"));
+
+    // Written again into the same place, it is there once; one that is not there, or was changed, costs time alone.
+    assert_cached(&first.build(&["--cache-to", &to(&one)]), STEPS);
+    assert_eq!(records(&one), whole);
+    let fresh = builder();
+    fresh.build(&["--cache-from", &from(&fresh.d.path("none"))]).ok();
+    let fresh = builder();
+    for blob in fs::read_dir(two.join("blobs/sha256")).unwrap() {
+        let path = blob.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    fresh.build(&["--cache-from", &from(&two)]).ok();
+    assert!(fresh.id("x") != first.id("x"));
 }
 
 #[test]

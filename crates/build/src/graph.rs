@@ -3,7 +3,7 @@
 //! Nodes stand in an order in which inputs come first. What a frontend sends over the wire maps onto the same operations
 //! as what a Dockerfile becomes, so that one solver runs both.
 
-use wharf_oci::Platform;
+use wharf_oci::{Descriptor, DiffId, Platform};
 
 use crate::dockerfile::{Lines, NetworkMode, Security, Sharing};
 
@@ -68,6 +68,13 @@ pub enum Source {
         /// What it meant when it was looked up: the digest of its config.
         id: String,
     },
+    /// An image in a store of the client's.
+    Stored {
+        /// The store's name.
+        store: String,
+        /// Its layers, base first.
+        layers: Vec<StoredLayer>,
+    },
     /// A directory of the client's.
     Local {
         /// Its name: `context`, `dockerfile`, or a named context's.
@@ -97,8 +104,17 @@ pub enum Source {
     },
 }
 
+/// A layer in a store of the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLayer {
+    /// Its blob.
+    pub blob: Descriptor,
+    /// What the blob holds.
+    pub diff_id: DiffId,
+}
+
 /// A process to run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Execute {
     /// Program and arguments.
     pub arguments: Vec<String>,
@@ -122,6 +138,8 @@ pub struct Execute {
     pub hosts: Vec<(String, String)>,
     /// Variables filled from secrets: variable, secret's id, whether it must be there.
     pub secret_environment: Vec<(String, String, bool)>,
+    /// The exit codes that mean success; empty: 0 alone.
+    pub valid_exit_codes: Vec<i32>,
 }
 
 /// A mount of a process.
@@ -208,6 +226,15 @@ pub enum FileAction {
         /// Owner.
         owner: Option<Owner>,
     },
+    /// Makes a symbolic link.
+    Symlink {
+        /// Where.
+        path: String,
+        /// What it says.
+        target: String,
+        /// Owner.
+        owner: Option<Owner>,
+    },
     /// Removes a path.
     Remove {
         /// What (a glob where `wildcard`).
@@ -238,6 +265,14 @@ pub struct CopyFiles {
     pub parents: bool,
     /// Whether a source that is a pattern may name nothing.
     pub allow_empty: bool,
+    /// Whether a directory is copied with its name into a destination that is one.
+    pub keep_name: bool,
+    /// Whether what is there of another kind gives way.
+    pub replace: bool,
+    /// Patterns of what is copied, relative to the input's top; empty: everything.
+    pub include: Vec<String>,
+    /// Paths that must be among what is copied, where patterns choose.
+    pub required: Vec<String>,
     /// Patterns of what is not copied.
     pub exclude: Vec<String>,
 }

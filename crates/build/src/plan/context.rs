@@ -42,15 +42,26 @@ pub struct GraphSource {
 const ARCHIVE: &str = "context";
 
 impl Planner<'_> {
-    /// The named context that stands for `name`, if any. Names of images count however they are written.
+    /// The named context that stands for `name`, if any: one for the platform that is built for counts before one for all.
+    /// Names of images count however they are written.
     pub(super) fn named(&self, name: &str) -> Option<&ContextSource> {
+        let platform = self.options.platform.to_string();
+        self.named_for(name, Some(&platform)).or_else(|| self.named_for(name, None))
+    }
+
+    fn named_for(&self, name: &str, platform: Option<&str>) -> Option<&ContextSource> {
         let contexts = &self.options.contexts;
+        let key = |name: &str| platform.map_or(name.to_owned(), |platform| format!("{name}::{platform}"));
         let whole = |text: &str| {
             wharf_oci::Reference::parse(text).ok().map(|reference| reference.with_default_tag().to_string())
         };
-        contexts.get(name).or_else(|| contexts.get(&name.to_lowercase())).or_else(|| {
+        contexts.get(&key(name)).or_else(|| contexts.get(&key(&name.to_lowercase()))).or_else(|| {
             let wanted = whole(name)?;
-            let same = |(given, _): &(&String, _)| whole(given).as_ref() == Some(&wanted);
+            let same = |(given, _): &(&String, _)| {
+                let (given, of) =
+                    given.split_once("::").map_or((given.as_str(), None), |(name, of)| (name, Some(of)));
+                of == platform && whole(given).as_ref() == Some(&wanted)
+            };
             contexts.iter().find(same).map(|(_, source)| source)
         })
     }
@@ -175,6 +186,10 @@ fn unpacking() -> Operation {
         unpack: true,
         parents: false,
         allow_empty: false,
+        keep_name: false,
+        replace: false,
+        include: Vec::new(),
+        required: Vec::new(),
         exclude: Vec::new(),
     }))])
 }

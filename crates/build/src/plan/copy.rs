@@ -138,6 +138,10 @@ impl Planner<'_> {
                 unpack,
                 parents: copy.parents,
                 allow_empty: true,
+                keep_name: false,
+                replace: false,
+                include: Vec::new(),
+                required: Vec::new(),
                 exclude: copy.excludes.clone(),
             })));
         }
@@ -220,6 +224,10 @@ impl Planner<'_> {
             unpack: false,
             parents: false,
             allow_empty: false,
+            keep_name: false,
+            replace: false,
+            include: Vec::new(),
+            required: Vec::new(),
             exclude: Vec::new(),
         })))
     }

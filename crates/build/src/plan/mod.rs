@@ -44,7 +44,7 @@ pub struct PlanOptions {
     pub hostname: String,
     /// The build context.
     pub context: ContextSource,
-    /// Named contexts: they stand in for stages and images of their names.
+    /// Named contexts: they stand in for stages and images of their names; `name::linux/amd64` for one platform alone.
     pub contexts: BTreeMap<String, ContextSource>,
 }
 

@@ -279,3 +279,22 @@ fn a_script_of_its_own_is_a_file() {
     );
     assert!(made);
 }
+
+#[test]
+fn a_context_for_one_platform_counts_before_one_for_all() {
+    let mut options = options();
+    let image = |name: &str| ContextSource::Image(name.to_owned());
+    options.contexts.insert("base::linux/amd64".to_owned(), image("one"));
+    options.contexts.insert("base::linux/arm64".to_owned(), image("two"));
+    options.contexts.insert("base".to_owned(), image("three"));
+    let plan = |options: &PlanOptions| names_of(&planned("FROM base\n", options).unwrap());
+    assert!(plan(&options).contains("one"), "{}", plan(&options));
+    options.platform.architecture = "arm64".to_owned();
+    assert!(plan(&options).contains("two"), "{}", plan(&options));
+    options.platform.architecture = "riscv64".to_owned();
+    assert!(plan(&options).contains("three"), "{}", plan(&options));
+}
+
+fn names_of(plan: &Plan) -> String {
+    format!("{:?}", plan.graph)
+}

@@ -49,7 +49,9 @@ impl Solver<'_> {
         let process = Process { execute, root, mounts, platform: &self.graph.node(id).platform };
         let code = self.host.execute(&process, self.cancel, id).map_err(fail)?;
         drop((process, held, scratch));
-        if code != 0 {
+        let valid = &execute.valid_exit_codes;
+        let succeeded = if valid.is_empty() { code == 0 } else { valid.contains(&code) };
+        if !succeeded {
             let shown = execute.arguments.join(" ");
             let message = format!("process \"{shown}\" did not complete successfully: exit code: {code}");
             return Err(Failure { code: Some(code), ..fail(message) });

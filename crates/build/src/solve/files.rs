@@ -1,6 +1,6 @@
 //! File operations: copies, new files and directories, removals, on a tree that becomes a layer.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use wharf_store::{Chain, ChainLayer};
 use wharf_sys::root::Root;
 
 use super::Failure;
+use super::chosen::Chosen;
 use super::schedule::Solver;
 use crate::graph::{CopyFiles, FileAction, NodeId, Owner};
-use crate::ignore::Ignore;
 
 /// The largest passwd or group file that names are looked up in, bytes.
 const LARGEST: u64 = 4 << 20;
@@ -54,6 +54,7 @@ impl Solver<'_> {
             FileAction::MakeDirectory { path, mode, owner } => {
                 make_directories(root, path, *mode, owner.as_ref())
             }
+            FileAction::Symlink { path, target, owner } => make_link(root, path, target, owner.as_ref()),
             FileAction::Remove { path, wildcard, allow_missing } => {
                 remove(root, path, *wildcard, *allow_missing)
             }
@@ -64,9 +65,8 @@ impl Solver<'_> {
         let edge = self.graph.node(id).inputs[files.input];
         let tree = self.tree(edge).map_err(|failure| failure.message)?;
         let source = self.root(&tree)?;
-        let ignore =
-            Ignore::new(files.exclude.iter().map(String::as_str)).map_err(|error| error.to_string())?;
-        let exclude = |path: &Path| ignore.excludes(&path.to_string_lossy());
+        let chosen = Chosen::of(files, || source.try_clone().map_err(|error| error.to_string()))?;
+        let exclude = |path: &Path| chosen.leaves_out(path);
         let options = CopyOptions {
             owner: files.owner.as_ref().map(|owner| ids(root, owner)).transpose()?,
             mode: files
@@ -76,11 +76,13 @@ impl Solver<'_> {
                 .transpose()
                 .map_err(|error: wharf_layer::ModeError| error.to_string())?,
             parents: files.parents,
+            whole: files.keep_name,
+            keep_name: files.keep_name,
+            replace: files.replace,
             unpack: files.unpack,
             allow_empty: files.allow_empty,
             upper: Some(upper),
-            exclude: if ignore.is_empty() { None } else { Some(&exclude) },
-            ..CopyOptions::default()
+            exclude: if chosen.is_all() { None } else { Some(&exclude) },
         };
         copy(&source, &files.source, root, &files.destination, &options).map_err(|error| error.to_string())
     }
@@ -111,6 +113,13 @@ fn make_file(
         dir.chown(&name, uid, gid)?;
         dir.chmod(&name, mode)
     })();
+    made.map_err(|error| error.to_string())
+}
+
+fn make_link(root: &Root, path: &str, target: &str, owner: Option<&Owner>) -> Result<(), String> {
+    let (uid, gid) = owner.map(|owner| ids(root, owner)).transpose()?.unwrap_or((0, 0));
+    let (dir, name) = place(root, path)?;
+    let made = dir.symlink(&name, OsStr::new(target)).and_then(|()| dir.chown(&name, uid, gid));
     made.map_err(|error| error.to_string())
 }
 

@@ -6,10 +6,10 @@ use wharf_oci::{Digest, Hasher};
 use wharf_sys::root::Root;
 
 use super::checksum::{self, FileDigests, Selection};
+use super::chosen::Chosen;
 use super::schedule::Solver;
 use super::{Failure, Tree};
 use crate::graph::{CopyFiles, Edge, Execute, FileAction, Node, NodeId, Operation, Source};
-use crate::ignore::Ignore;
 
 /// Raised when the meaning of a key changes: older records are then never found.
 const GENERATION: &str = "1";
@@ -21,6 +21,9 @@ impl Solver<'_> {
         let mut key = Key::new(node);
         match &node.operation {
             Operation::Source(Source::Image { id, .. }) => key.word(id),
+            Operation::Source(Source::Stored { layers, .. }) => {
+                layers.iter().for_each(|layer| key.word(&layer.diff_id.to_string()));
+            }
             // An address may mean something else tomorrow: only what it gave counts. Steps that take a part of it ask for
             // that part.
             Operation::Source(_) => {
@@ -73,10 +76,14 @@ impl Solver<'_> {
             hostname,
             hosts,
             secret_environment,
+            valid_exit_codes,
             ..
         } = execute;
         key.word(&format!("{arguments:?} {environment:?} {directory:?} {user:?}"));
         key.word(&format!("{network:?} {security:?} {hostname:?} {hosts:?} {secret_environment:?}"));
+        if !valid_exit_codes.is_empty() {
+            key.word(&format!("{valid_exit_codes:?}"));
+        }
         for mount in &execute.mounts {
             key.word(&format!(
                 "{:?} {:?} {} {:?}",
@@ -96,11 +103,13 @@ impl Solver<'_> {
     }
 
     fn copied(&self, id: NodeId, edge: Edge, copy: &CopyFiles) -> Result<Digest, Failure> {
-        let ignore = Ignore::new(copy.exclude.iter().map(String::as_str))
-            .map_err(|error| self.failure(id, error.to_string()))?;
-        let exclude = |path: &Path| ignore.excludes(&path.to_string_lossy());
-        let exclude: Option<&dyn Fn(&Path) -> bool> = if ignore.is_empty() { None } else { Some(&exclude) };
-        self.content(id, edge, Selection { path: &copy.source, exclude }, &copy.exclude)
+        let fail = |message: String| self.failure(id, message);
+        let tree = self.tree(edge)?;
+        let chosen = Chosen::of(copy, || self.root(&tree)).map_err(fail)?;
+        let exclude = |path: &Path| chosen.leaves_out(path);
+        let exclude: Option<&dyn Fn(&Path) -> bool> = if chosen.is_all() { None } else { Some(&exclude) };
+        let patterns = [copy.exclude.as_slice(), &copy.include].join(&String::new());
+        self.content(id, edge, Selection { path: &copy.source, exclude }, &patterns)
     }
 
     /// The content that `selection`, which leaves out what `patterns` say, names in a tree.

@@ -6,6 +6,7 @@
 
 mod cache;
 mod checksum;
+mod chosen;
 mod execute;
 mod files;
 mod key;
@@ -22,9 +23,9 @@ use wharf_store::Chain;
 use wharf_sys::mount::Recipe;
 
 use crate::dockerfile::Lines;
-use crate::graph::{Access, Execute, NodeId};
+use crate::graph::{Access, Execute, NodeId, StoredLayer};
 
-pub use cache::{Cache, CacheKind, CacheUsage, Hold};
+pub use cache::{Cache, CacheKind, CacheUsage, Hold, MountedCache};
 pub use schedule::Solver;
 
 /// The result of an operation: files.
@@ -43,6 +44,14 @@ pub trait Host: Sync {
     /// # Errors
     /// In words for the user.
     fn image(&self, reference: &str, id: &str, platform: &Platform, node: NodeId) -> Result<Chain, String>;
+
+    /// Sees to it that layers of a store of the client's are here.
+    ///
+    /// # Errors
+    /// In words for the user.
+    fn stored(&self, store: &str, _: &[StoredLayer], _: NodeId) -> Result<Chain, String> {
+        Err(format!("no store {store} of the client"))
+    }
 
     /// The client's directory as it is now, what is needed of it.
     ///

@@ -252,6 +252,7 @@ impl<'a> Solver<'a> {
             Source::Image { reference, id: image } => {
                 self.host.image(reference, image, platform, id).map(Tree::Chain)
             }
+            Source::Stored { store, layers } => self.host.stored(store, layers, id).map(Tree::Chain),
             Source::Local { name, include, exclude, follow } => {
                 let request = LocalRequest { name, include, exclude, follow };
                 self.host.local(&request, id).map(Tree::Directory)

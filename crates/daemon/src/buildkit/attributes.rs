@@ -112,9 +112,6 @@ fn context(address: &str, inputs: &Inputs) -> Result<ContextSource> {
             let found = inputs.get(rest).cloned();
             found.ok_or_else(|| Error::invalid(format!("invalid input {rest} for build context")))
         }
-        "oci-layout" => Err(Error::not_implemented(
-            "OCI layouts of the client as named contexts are not supported by Wharf",
-        )),
         other => Err(Error::invalid(format!("unsupported context source {other} for {rest}"))),
     }
 }
@@ -127,7 +124,7 @@ pub(super) fn is_git(address: &str) -> bool {
     begins.iter().any(|begin| address.starts_with(begin)) || (by_http && base.ends_with(".git"))
 }
 
-/// Named contexts. One for a platform alone, `name::linux/amd64`, stands for the name.
+/// Named contexts, those for one platform alone, `name::linux/amd64`, among them.
 fn named(given: &Attributes, inputs: &Inputs) -> Result<BTreeMap<String, ContextSource>> {
     let mut contexts = BTreeMap::new();
     for (name, address) in given {
@@ -139,7 +136,6 @@ fn named(given: &Attributes, inputs: &Inputs) -> Result<BTreeMap<String, Context
         {
             graph.config = config(metadata)?.or(graph.config.take());
         }
-        let name = name.split_once("::").map_or(name, |(name, _)| name);
         contexts.insert(name.to_owned(), source);
     }
     Ok(contexts)
@@ -245,7 +241,9 @@ mod tests {
         assert_eq!(request.limits.ulimits, [("nofile".to_owned(), 1, 2)]);
         assert_eq!((request.limits.shm_size, request.platforms.len()), (64, 2));
         assert!(matches!(&request.contexts["base"], ContextSource::Image(name) if name == "busybox"));
-        assert!(matches!(&request.contexts["dir"], ContextSource::Local { name, .. } if name == "dir"));
+        assert!(
+            matches!(&request.contexts["dir::linux/amd64"], ContextSource::Local { name, .. } if name == "dir")
+        );
     }
 
     #[test]

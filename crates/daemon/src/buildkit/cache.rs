@@ -53,7 +53,7 @@ pub(super) fn exports(solving: &Solving) -> Result<Exports, Status> {
     for entry in entries {
         match entry.kind.as_str() {
             "inline" => exports.inline = true,
-            "registry" => exports.written.push(entry),
+            "registry" | "local" => exports.written.push(entry),
             other => {
                 let message = format!("cache export of type {other} is not supported");
                 return Err(Status::unimplemented(message));

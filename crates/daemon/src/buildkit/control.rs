@@ -49,7 +49,13 @@ impl wire::control_server::Control for Control {
     type StatusStream = Messages<StatusResponse>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
-        let progress = self.state.solves.progress(&request.into_inner().r#ref).await?;
+        let name = request.into_inner().r#ref;
+        // One that was, and was not begun anew.
+        let over = if self.state.solves.is_known(&name) { None } else { self.state.history.said(&name) };
+        if let Some(said) = over {
+            return Ok(Response::new(Box::pin(tokio_stream::iter(said.into_iter().map(Ok)))));
+        }
+        let progress = self.state.solves.progress(&name).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let mut seen = 0;

@@ -17,6 +17,9 @@ use super::session::Session;
 use super::session::send::{self, Output};
 use super::solve::{Made, Outcome, Solving};
 
+/// The store of a client that takes the blobs of an image that is wanted as a directory.
+const LOOSE: &str = "export";
+
 /// What a client is told of what came out.
 pub(super) type Response = HashMap<String, String>;
 
@@ -80,6 +83,10 @@ async fn one(
     match exporter {
         Exporter::Image(export) => {
             let made = sleeping(move || build.export_image(&products, &export)).await?;
+            Ok(made.response)
+        }
+        Exporter::Archive(export) if export.loose => {
+            let made = sleeping(move || build.export_blobs(&products, &export, LOOSE)).await?;
             Ok(made.response)
         }
         Exporter::Archive(export) => {

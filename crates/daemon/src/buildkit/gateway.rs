@@ -6,33 +6,47 @@ use std::sync::Arc;
 use bollard_buildkit_proto::fsutil::types::Stat as WireStat;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::{self as wire};
 use bollard_buildkit_proto::pb;
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use wharf_build::ignore::Ignore;
 use wharf_engine::build::mirror::{Entry, Root, list_directory, stat};
 
+use super::foreign::Running;
 use super::frontend::call;
 use super::session::send;
 use super::solve::{Outcome, Solving};
-use super::{BuildKit, cache, capability, error, llb, run, worker};
+use super::{BuildKit, cache, capability, container, error, llb, run, worker};
 
 /// The largest file that is read for a client, in bytes.
 const LARGEST: u64 = 15 << 20;
 
 /// The service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bridge {
     state: Arc<BuildKit>,
+    /// The frontend that it is for; `None`: clients, who name their builds.
+    frontend: Option<Arc<Running>>,
 }
 
 impl Bridge {
+    /// For clients.
     pub(super) fn new(state: Arc<BuildKit>) -> Self {
-        Self { state }
+        Self { state, frontend: None }
+    }
+
+    /// For a frontend.
+    pub(super) fn of(state: Arc<BuildKit>, frontend: Arc<Running>) -> Self {
+        Self { state, frontend: Some(frontend) }
     }
 
     /// The build that a call is of.
     async fn solving(&self, metadata: &MetadataMap) -> Result<Arc<Solving>, Status> {
+        if let Some(frontend) = &self.frontend {
+            return Ok(frontend.solving.clone());
+        }
         let name = metadata.get("buildkit-controlapi-buildid").and_then(|value| value.to_str().ok());
         let name = name.ok_or_else(|| Status::unknown("no buildid found in context"))?;
         self.state.solves.find(name).await
@@ -69,8 +83,11 @@ impl Bridge {
 
 type Exec = Pin<Box<dyn Stream<Item = Result<wire::ExecMessage, Status>> + Send>>;
 
-fn no_containers() -> Status {
-    Status::unimplemented("containers of frontends are not supported")
+/// The messages for a caller that wait to be sent.
+const WAITING: usize = 16;
+
+fn no_files() -> Status {
+    Status::unimplemented("files of running containers cannot be read by themselves")
 }
 
 #[async_trait]
@@ -95,8 +112,9 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         let request = request.into_inner();
         cache::called(&solving, &request.cache_imports);
         let answer = if !request.frontend.is_empty() {
-            call(&self.state, &solving, &request.frontend, &request.frontend_opt, &request.frontend_inputs)
-                .await?
+            let depth = self.frontend.as_ref().map_or(0, |frontend| frontend.depth);
+            let (options, inputs) = (&request.frontend_opt, &request.frontend_inputs);
+            call(&self.state, &solving, &request.frontend, options, inputs, depth).await?
         } else {
             let definition = request.definition.unwrap_or_default();
             run::defined(&self.state, &solving, &definition).await?
@@ -113,7 +131,10 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         request: Request<wire::ReturnRequest>,
     ) -> Result<Response<wire::ReturnResponse>, Status> {
         let solving = self.solving(request.metadata()).await?;
-        solving.give_back(request.into_inner());
+        match &self.frontend {
+            Some(frontend) => frontend.give_back(request.into_inner())?,
+            None => solving.give_back(request.into_inner()),
+        }
         Ok(Response::new(wire::ReturnResponse {}))
     }
 
@@ -218,7 +239,8 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         request: Request<wire::InputsRequest>,
     ) -> Result<Response<wire::InputsResponse>, Status> {
         let solving = self.solving(request.metadata()).await?;
-        Ok(Response::new(wire::InputsResponse { definitions: solving.request.frontend_inputs.clone() }))
+        let inputs = self.frontend.as_ref().map_or(&solving.request.frontend_inputs, |one| &one.inputs);
+        Ok(Response::new(wire::InputsResponse { definitions: inputs.clone() }))
     }
 
     async fn warn(
@@ -232,45 +254,52 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
 
     async fn new_container(
         &self,
-        _: Request<wire::NewContainerRequest>,
+        request: Request<wire::NewContainerRequest>,
     ) -> Result<Response<wire::NewContainerResponse>, Status> {
-        Err(no_containers())
+        let solving = self.solving(request.metadata()).await?;
+        solving.containers.add(&self.state, &solving, request.into_inner())?;
+        Ok(Response::new(wire::NewContainerResponse {}))
     }
 
     async fn release_container(
         &self,
-        _: Request<wire::ReleaseContainerRequest>,
+        request: Request<wire::ReleaseContainerRequest>,
     ) -> Result<Response<wire::ReleaseContainerResponse>, Status> {
-        Err(no_containers())
+        let solving = self.solving(request.metadata()).await?;
+        solving.containers.release(&request.into_inner().container_id).await;
+        Ok(Response::new(wire::ReleaseContainerResponse {}))
     }
 
     type ExecProcessStream = Exec;
 
     async fn exec_process(
         &self,
-        _: Request<Streaming<wire::ExecMessage>>,
+        request: Request<Streaming<wire::ExecMessage>>,
     ) -> Result<Response<Self::ExecProcessStream>, Status> {
-        Err(no_containers())
+        let solving = self.solving(request.metadata()).await?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(container::serve(solving, request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn read_file_container(
         &self,
         _: Request<wire::ReadFileRequest>,
     ) -> Result<Response<wire::ReadFileResponse>, Status> {
-        Err(no_containers())
+        Err(no_files())
     }
 
     async fn read_dir_container(
         &self,
         _: Request<wire::ReadDirRequest>,
     ) -> Result<Response<wire::ReadDirResponse>, Status> {
-        Err(no_containers())
+        Err(no_files())
     }
 
     async fn stat_file_container(
         &self,
         _: Request<wire::StatFileRequest>,
     ) -> Result<Response<wire::StatFileResponse>, Status> {
-        Err(no_containers())
+        Err(no_files())
     }
 }

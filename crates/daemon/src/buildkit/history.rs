@@ -1,23 +1,35 @@
-//! Builds that were: the last of them, for who asks what became of one.
+//! Builds that were: the last of them, with what they said, for who asks what became of one. They outlive the daemon.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest,
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, StatusResponse,
     UpdateBuildHistoryRequest,
 };
 use jiff::Timestamp;
+use prost::Message;
 use tokio::sync::broadcast;
 use tonic::Status;
+use wharf_engine::{Error, Result as EngineResult};
+use wharf_oci::Digest;
 
 use super::error;
 use super::export::Response;
 use super::progress::moment;
 use super::solve::Solving;
 
-/// The builds that are remembered, at most, beside those that are kept on purpose.
+/// The builds that are remembered, at most, beside those that are kept on purpose; and those.
 const MOST: usize = 50;
+const MOST_PINNED: usize = 500;
+/// What one build said that is kept, in bytes.
+const LOG: usize = 4 << 20;
+/// The largest record, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// What the names of files end with.
+const RECORD: &str = "record";
+const SAID: &str = "log";
 
 /// Events that wait for who listens.
 const WAITING: usize = 64;
@@ -25,14 +37,12 @@ const WAITING: usize = 64;
 /// Builds that were.
 #[derive(Debug)]
 pub(super) struct History {
+    /// Where they are kept: for each a record and what was said.
+    directory: PathBuf,
     records: Mutex<VecDeque<BuildHistoryRecord>>,
+    /// Those that are under way.
+    running: Mutex<HashMap<String, BuildHistoryRecord>>,
     news: broadcast::Sender<BuildHistoryEvent>,
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self { records: Mutex::default(), news: broadcast::channel(WAITING).0 }
-    }
 }
 
 /// Whether an event is about a build.
@@ -44,10 +54,53 @@ fn event(kind: BuildHistoryEventType, record: BuildHistoryRecord) -> BuildHistor
     BuildHistoryEvent { r#type: kind.into(), record: Some(record) }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Records are put in and taken out whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl History {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<BuildHistoryRecord>> {
-        // Records are put in and taken out whole.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The builds that are kept in a directory.
+    ///
+    /// # Errors
+    /// When it cannot be made or read.
+    pub(super) fn open(directory: PathBuf) -> EngineResult<Self> {
+        let failed = |error: std::io::Error| Error::io("read build history", &error);
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_none_or(|end| end != RECORD) {
+                continue;
+            }
+            let small = path.metadata().is_ok_and(|stat| stat.len() <= LARGEST);
+            let bytes = if small { std::fs::read(&path).ok() } else { None };
+            match bytes.and_then(|bytes| BuildHistoryRecord::decode(bytes.as_slice()).ok()) {
+                Some(record) => records.push(record),
+                // What was half written when the machine went down.
+                None => drop(std::fs::remove_file(&path)),
+            }
+        }
+        let time =
+            |record: &BuildHistoryRecord| record.completed_at.as_ref().map(|time| (time.seconds, time.nanos));
+        records.sort_by_key(time);
+        let (records, running) = (Mutex::new(records.into()), Mutex::default());
+        Ok(Self { directory, records, running, news: broadcast::channel(WAITING).0 })
+    }
+
+    /// The file of a build, whatever its client calls it.
+    fn file(&self, name: &str, end: &str) -> PathBuf {
+        self.directory.join(format!("{}.{end}", Digest::of(name.as_bytes()).hex()))
+    }
+
+    /// A build begins.
+    pub(super) fn began(&self, solving: &Solving) {
+        if solving.request.internal {
+            return;
+        }
+        let record = record(solving);
+        lock(&self.running).insert(record.r#ref.clone(), record.clone());
+        self.tell(BuildHistoryEventType::Started, record);
     }
 
     /// A build is over.
@@ -56,34 +109,83 @@ impl History {
             return;
         }
         let counts = solving.progress.counts();
-        let mut attributes = solving.attributes();
-        // Arguments may hold what is nobody else's business.
-        attributes.retain(|name, _| !name.starts_with("build-arg:"));
         let record = BuildHistoryRecord {
-            r#ref: solving.request.r#ref.clone(),
-            frontend: solving.request.frontend.clone(),
-            frontend_attrs: attributes,
-            exporters: solving.request.exporters.clone(),
             error: done.as_ref().err().map(error::message),
-            created_at: Some(moment(solving.began)),
             completed_at: Some(moment(Timestamp::now())),
             exporter_response: done.clone().unwrap_or_default(),
             num_cached_steps: counts.cached,
             num_total_steps: counts.total,
             num_completed_steps: counts.completed,
             num_warnings: counts.warnings,
-            ..BuildHistoryRecord::default()
+            ..record(solving)
         };
-        let mut records = self.lock();
+        lock(&self.running).remove(&record.r#ref);
+        let said = solving.progress.written(LOG);
+        let mut records = lock(&self.records);
+        // A name may come again: the build that has it is the last.
+        records.retain(|other| other.r#ref != record.r#ref);
         records.push_back(record.clone());
-        if records.iter().filter(|record| !record.pinned).count() > MOST
-            && let Some(oldest) = records.iter().position(|record| !record.pinned)
-        {
-            records.remove(oldest);
+        let mut gone = Vec::new();
+        for (pinned, most) in [(false, MOST), (true, MOST_PINNED)] {
+            while records.iter().filter(|record| record.pinned == pinned).count() > most
+                && let Some(oldest) = records.iter().position(|record| record.pinned == pinned)
+            {
+                gone.extend(records.remove(oldest));
+            }
+        }
+        // Written under the lock: a removal comes after.
+        if let Err(error) = self.write(&record, Some(&said)) {
+            tracing::warn!("keep the record of a build: {error}");
+        }
+        for record in &gone {
+            self.erase(&record.r#ref);
         }
         drop(records);
+        self.tell(BuildHistoryEventType::Complete, record);
+    }
+
+    fn tell(&self, kind: BuildHistoryEventType, record: BuildHistoryRecord) {
         // Nobody has to listen.
-        drop(self.news.send(event(BuildHistoryEventType::Complete, record)));
+        drop(self.news.send(event(kind, record)));
+    }
+
+    fn write(&self, record: &BuildHistoryRecord, said: Option<&[u8]>) -> std::io::Result<()> {
+        if let Some(said) = said {
+            std::fs::write(self.file(&record.r#ref, SAID), said)?;
+        }
+        let (new, file) = (self.file(&record.r#ref, "new"), self.file(&record.r#ref, RECORD));
+        std::fs::write(&new, record.encode_to_vec())?;
+        std::fs::rename(new, file)
+    }
+
+    fn erase(&self, name: &str) {
+        for end in [RECORD, SAID] {
+            match std::fs::remove_file(self.file(name, end)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!("remove the record of a build: {error}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What a build that is over said; `None`: there was none of that name.
+    pub(super) fn said(&self, name: &str) -> Option<Vec<StatusResponse>> {
+        if !lock(&self.records).iter().any(|record| record.r#ref == name) {
+            return None;
+        }
+        let bytes = std::fs::read(self.file(name, SAID)).ok()?;
+        let (mut left, mut said) = (bytes.as_slice(), Vec::new());
+        while !left.is_empty() {
+            match StatusResponse::decode_length_delimited(&mut left) {
+                Ok(message) => said.push(message),
+                Err(error) => {
+                    tracing::warn!("read what a build said: {error}");
+                    break;
+                }
+            }
+        }
+        Some(said)
     }
 
     /// What is known, and what comes.
@@ -92,16 +194,17 @@ impl History {
         request: &BuildHistoryRequest,
     ) -> (Vec<BuildHistoryEvent>, broadcast::Receiver<BuildHistoryEvent>) {
         let news = self.news.subscribe();
-        if request.active_only {
-            return (Vec::new(), news);
-        }
-        let records = self.lock();
         let wanted = |record: &&BuildHistoryRecord| request.r#ref.is_empty() || record.r#ref == request.r#ref;
-        let mut known: Vec<BuildHistoryEvent> = records
-            .iter()
-            .filter(wanted)
-            .map(|record| event(BuildHistoryEventType::Complete, record.clone()))
-            .collect();
+        let running = lock(&self.running);
+        let running = running.values().filter(wanted);
+        let mut known: Vec<BuildHistoryEvent> =
+            running.map(|record| event(BuildHistoryEventType::Started, record.clone())).collect();
+        if request.active_only {
+            return (known, news);
+        }
+        let records = lock(&self.records);
+        let over = records.iter().filter(wanted);
+        known.extend(over.map(|record| event(BuildHistoryEventType::Complete, record.clone())));
         // The newest are those that are asked for.
         if let Ok(limit) = usize::try_from(request.limit)
             && limit > 0
@@ -114,18 +217,36 @@ impl History {
 
     /// Keeps a record on purpose, or removes one.
     pub(super) fn update(&self, request: &UpdateBuildHistoryRequest) -> Result<(), Status> {
-        let mut records = self.lock();
+        let mut records = lock(&self.records);
         let at = records.iter().position(|record| record.r#ref == request.r#ref);
         let at =
             at.ok_or_else(|| Status::not_found(format!("no build record found for ref {}", request.r#ref)))?;
         if request.delete {
             if let Some(record) = records.remove(at) {
+                self.erase(&record.r#ref);
                 drop(records);
-                drop(self.news.send(event(BuildHistoryEventType::Deleted, record)));
+                self.tell(BuildHistoryEventType::Deleted, record);
             }
         } else if !request.finalize {
             records[at].pinned = request.pinned;
+            let written = self.write(&records[at], None);
+            written.map_err(|error| Status::unknown(format!("keep the record of a build: {error}")))?;
         }
         Ok(())
+    }
+}
+
+/// What is known of a build from its beginning.
+fn record(solving: &Solving) -> BuildHistoryRecord {
+    let mut attributes = solving.attributes();
+    // Arguments may hold what is nobody else's business.
+    attributes.retain(|name, _| !name.starts_with("build-arg:"));
+    BuildHistoryRecord {
+        r#ref: solving.request.r#ref.clone(),
+        frontend: solving.request.frontend.clone(),
+        frontend_attrs: attributes,
+        exporters: solving.request.exporters.clone(),
+        created_at: Some(moment(solving.began)),
+        ..BuildHistoryRecord::default()
     }
 }

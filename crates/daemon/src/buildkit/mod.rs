@@ -9,9 +9,11 @@
 mod attributes;
 mod cache;
 mod capability;
+mod container;
 mod control;
 mod error;
 mod export;
+mod foreign;
 mod frontend;
 mod gateway;
 mod history;
@@ -50,15 +52,16 @@ impl BuildKit {
     /// The API in front of `engine`.
     ///
     /// # Errors
-    /// When the place for clients' files cannot be made.
+    /// When the records of earlier builds cannot be read.
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Self> {
         let mirrors = engine.builds.mirrors().clone();
+        let history = history::History::open(engine.config.data_root.join("build").join("history"))?;
         Ok(Self {
             engine,
             mirrors,
             sessions: session::Sessions::default(),
             solves: solve::Solves::default(),
-            history: history::History::default(),
+            history,
         })
     }
 }

@@ -8,6 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::WarnRequest;
 use bollard_buildkit_proto::moby::buildkit::v1::{self as wire, StatusResponse};
 use bollard_buildkit_proto::pb;
 use jiff::Timestamp;
+use prost::Message;
 use tokio::sync::Notify;
 use wharf_build::dockerfile::Lines;
 use wharf_engine::build::{BuildEvent, Tell, Vertex, VertexLog, VertexWarning};
@@ -31,15 +32,23 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Heard {
-    events: Vec<BuildEvent>,
+    events: Vec<Told>,
     ended: bool,
-    /// Warnings of a client's frontend, which go out with the next message.
-    warned: Vec<wire::VertexWarning>,
+    /// Warnings of frontends that are not built in.
+    warned: usize,
     /// Bytes of output by step.
     logged: HashMap<Digest, usize>,
     counts: Counts,
     /// How the steps stand.
     steps: HashMap<Digest, (bool, bool)>,
+}
+
+/// Something that is told.
+#[derive(Debug)]
+enum Told {
+    Event(BuildEvent),
+    /// A warning of a frontend that is not built in.
+    Warning(wire::VertexWarning),
 }
 
 /// How much happened.
@@ -73,7 +82,7 @@ impl Progress {
                 BuildEvent::Log(log) => heard.log(log),
                 other => {
                     heard.count(&other);
-                    heard.events.push(other);
+                    heard.events.push(Told::Event(other));
                 }
             }
         }
@@ -84,11 +93,12 @@ impl Progress {
     pub(super) fn warn(&self, given: WarnRequest) {
         {
             let mut heard = self.lock();
-            if heard.ended || heard.warned.len() >= MOST_WARNINGS {
+            if heard.ended || heard.warned >= MOST_WARNINGS {
                 return;
             }
             heard.counts.warnings += 1;
-            heard.warned.push(wire::VertexWarning {
+            heard.warned += 1;
+            heard.events.push(Told::Warning(wire::VertexWarning {
                 vertex: given.digest,
                 level: given.level,
                 short: given.short,
@@ -96,7 +106,7 @@ impl Progress {
                 url: given.url,
                 info: given.info,
                 ranges: given.ranges,
-            });
+            }));
         }
         self.more.notify_waiters();
     }
@@ -105,6 +115,21 @@ impl Progress {
     pub(super) fn end(&self) {
         self.lock().ended = true;
         self.more.notify_waiters();
+    }
+
+    /// All that happened so far, as it was told: messages one after another, each with its length before it, as many as
+    /// `most` bytes have room for.
+    pub(super) fn written(&self, most: usize) -> Vec<u8> {
+        let heard = self.lock();
+        let mut written = Vec::new();
+        for batch in heard.events.chunks(BATCH) {
+            let message = message(batch);
+            if written.len() + message.encoded_len() > most {
+                break;
+            }
+            written.extend(message.encode_length_delimited_to_vec());
+        }
+        written
     }
 
     /// How much happened so far.
@@ -118,15 +143,12 @@ impl Progress {
             let mut more = std::pin::pin!(self.more.notified());
             more.as_mut().enable();
             {
-                let mut heard = self.lock();
-                let warned = std::mem::take(&mut heard.warned);
+                let heard = self.lock();
                 let new = heard.events.get(*seen..).unwrap_or_default();
-                if !new.is_empty() || !warned.is_empty() {
+                if !new.is_empty() {
                     let batch = &new[..new.len().min(BATCH)];
                     *seen += batch.len();
-                    let mut message = message(batch);
-                    message.warnings.extend(warned);
-                    return Some(message);
+                    return Some(message(batch));
                 }
                 if heard.ended {
                     return None;
@@ -148,7 +170,7 @@ impl Heard {
             let notice = format!("\n[output clipped, log limit {}MiB reached]\n", LOG_LIMIT >> 20);
             log.data = [&log.data[..], notice.as_bytes()].concat().into();
         }
-        self.events.push(BuildEvent::Log(log));
+        self.events.push(Told::Event(BuildEvent::Log(log)));
     }
 
     fn count(&mut self, event: &BuildEvent) {
@@ -196,9 +218,16 @@ pub(super) fn source_info(file: &str, text: &str) -> pb::SourceInfo {
     }
 }
 
-fn message(events: &[BuildEvent]) -> StatusResponse {
+fn message(events: &[Told]) -> StatusResponse {
     let mut message = StatusResponse::default();
-    for event in events {
+    for told in events {
+        let event = match told {
+            Told::Event(event) => event,
+            Told::Warning(warning) => {
+                message.warnings.push(warning.clone());
+                continue;
+            }
+        };
         match event {
             BuildEvent::Vertex(step) => message.vertexes.push(vertex(step)),
             BuildEvent::Status(status) => message.statuses.push(wire::VertexStatus {

@@ -21,7 +21,7 @@ pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result
     let exports = cache::exports(solving)?;
     cache::requested(solving);
     let answer = if !request.frontend.is_empty() {
-        call(state, solving, &request.frontend, &request.frontend_attrs, &request.frontend_inputs).await?
+        call(state, solving, &request.frontend, &request.frontend_attrs, &request.frontend_inputs, 0).await?
     } else if let Some(definition) = &request.definition {
         defined(state, solving, definition).await?
     } else {
@@ -57,7 +57,11 @@ pub(super) async fn defined(
 
 /// Waits for the result of a client that leads its build itself.
 async fn led(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Answer, Status> {
-    let given = solving.given_back().await;
+    returned(state, solving.given_back().await)
+}
+
+/// What a client or a frontend returned, as exporters take it.
+pub(super) fn returned(state: &BuildKit, given: frontend::ReturnRequest) -> Result<Answer, Status> {
     if let Some(status) = given.error {
         return Err(error::given(status));
     }
@@ -70,12 +74,13 @@ async fn led(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Answer, St
         Some(result::Result::RefsDeprecated(map)) => map.refs.into_iter().collect(),
     };
     let mut results = Vec::new();
+    let by_platform = refs.len() > 1 || refs.iter().any(|(key, _)| !key.is_empty());
     for (key, id) in refs.into_iter().filter(|(_, id)| !id.is_empty()) {
         let outcome = state.solves.result(&id)?;
         results.push((platform(&key, &outcome), outcome));
     }
     results.sort_by_key(|(platform, _)| platform.to_string());
-    Ok(Answer { by_platform: results.len() > 1, results, metadata: given.metadata })
+    Ok(Answer { by_platform, results, metadata: given.metadata })
 }
 
 /// The platform of a result: by the name it is returned under, else its own.

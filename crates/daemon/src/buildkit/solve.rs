@@ -15,6 +15,7 @@ use wharf_engine::build::{Build, Entitlements, Solved};
 use wharf_engine::names::new_id;
 
 use super::BuildKit;
+use super::container::Containers;
 use super::export::Response;
 use super::progress::Progress;
 use super::session::Asked;
@@ -49,6 +50,8 @@ pub(super) struct Solving {
     kept: Mutex<Vec<Arc<Outcome>>>,
     /// What a client that leads its build itself returned.
     returned: watch::Sender<Option<frontend::ReturnRequest>>,
+    /// What its client and its frontends run by themselves.
+    pub(super) containers: Containers,
     /// Attributes of the frontend, as it was called last.
     attributes: Mutex<HashMap<String, String>>,
 }
@@ -143,6 +146,7 @@ impl Solves {
             began: Timestamp::now(),
             kept: Mutex::default(),
             returned: watch::channel(None).0,
+            containers: Containers::default(),
             attributes: Mutex::new(request.frontend_attrs.clone()),
             request,
         });
@@ -153,6 +157,7 @@ impl Solves {
         }
         open.insert(name, solving.clone());
         drop(open);
+        state.history.began(&solving);
         self.changed.notify_waiters();
         Ok(Wanted { state: state.clone(), solving, recorded: false })
     }
@@ -160,6 +165,7 @@ impl Solves {
     /// A build is over: all it kept is let go, its end is told, and soon it is forgotten.
     fn end(state: &Arc<BuildKit>, solving: &Arc<Solving>) {
         solving.progress.end();
+        solving.containers.clear();
         lock(&solving.kept).clear();
         let mut results = lock(&state.solves.results);
         results.retain(|_, outcome| outcome.strong_count() > 0);
@@ -174,6 +180,11 @@ impl Solves {
             tokio::time::sleep(REMEMBERED).await;
             lock(&state.solves.past).remove(&name);
         });
+    }
+
+    /// Whether a build of a name is under way, or was just now.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        lock(&self.open).contains_key(name) || lock(&self.past).contains_key(name)
     }
 
     /// What happens in the build of a name, or happened just now; waits for one that is just being begun.

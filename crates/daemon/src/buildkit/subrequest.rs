@@ -5,14 +5,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tonic::Status;
 use wharf_build::dockerfile::{
     Argument, Dockerfile, Instruction, Lines, Located, MountKind, MountSpec, Stage,
 };
+use wharf_engine::ErrorKind;
 use wharf_engine::build::{BuildFailure, BuildRequest, Planned};
 
 use super::attributes::Attributes;
-use super::error;
 use super::frontend::Answer;
 use super::solve::Solving;
 
@@ -50,18 +49,19 @@ pub(super) async fn answer(
     solving: &Arc<Solving>,
     given: &Attributes,
     request: &BuildRequest,
-) -> Result<Option<Answer>, Status> {
+) -> Result<Option<Answer>, BuildFailure> {
     let Some(question) = given.get("requestid").filter(|question| !question.is_empty()) else {
         return Ok(None);
     };
     if !QUESTIONS.iter().any(|(name, _)| name == question) {
-        return Err(Status::unimplemented(format!("unsupported request {question}")));
+        let why = format!("unsupported request {question}");
+        return Err(BuildFailure::new(ErrorKind::NotImplemented, why));
     }
     let planned = solving.build.plan(request.clone()).await;
     if question == "frontend.lint" {
         return lint(planned).map(Some);
     }
-    let planned = planned.map_err(|failure| error::status(&failure))?;
+    let planned = planned?;
     let Some(planned) = planned.first() else { return Ok(Some(Answer::default())) };
     let mut value =
         if question == "frontend.targets" { targets(&planned.dockerfile) } else { outline(planned, request) };
@@ -88,14 +88,15 @@ fn source(file: &str, text: &str) -> Value {
 }
 
 /// What could be better, and what is wrong.
-fn lint(planned: Result<Vec<Planned>, BuildFailure>) -> Result<Answer, Status> {
+fn lint(planned: Result<Vec<Planned>, BuildFailure>) -> Result<Answer, BuildFailure> {
     let (warnings, file, failure) = match planned {
         Ok(planned) => {
             let Some(first) = planned.into_iter().next() else { return Ok(Answer::default()) };
             (first.plan.warnings, first.file, None)
         }
+        Err(failure) if failure.frontend.is_some() => return Err(failure),
         Err(failure) => {
-            let Some(place) = failure.place.clone() else { return Err(error::status(&failure)) };
+            let Some(place) = failure.place.clone() else { return Err(failure) };
             (Vec::new(), (place.file.clone(), place.text.clone()), Some((failure.message, place.lines)))
         }
     };

@@ -39,6 +39,18 @@ pub(super) fn record(engine: &Engine) -> WorkerRecord {
     }
 }
 
+/// The workers, as a frontend's environment has them.
+pub(super) fn document(engine: &Engine) -> String {
+    let record = record(engine);
+    serde_json::json!([{
+        "id": record.id,
+        "labels": record.labels,
+        "platforms": platforms(),
+        "buildkitVersion": {"package": version().package, "version": VERSION, "revision": ""},
+    }])
+    .to_string()
+}
+
 /// What this machine runs by itself, and what the kernel hands to an emulator.
 fn platforms() -> Vec<Platform> {
     let host = Platform::host();

@@ -23,6 +23,8 @@ pub struct BuildFailure {
     pub canceled: bool,
     /// The exit code of the process that failed.
     pub code: Option<i32>,
+    /// The image whose frontend is to read the Dockerfile, as its first line says: nothing was done yet.
+    pub frontend: Option<String>,
 }
 
 /// A place in a Dockerfile.
@@ -39,7 +41,15 @@ pub struct Place {
 impl BuildFailure {
     /// A failure of no step.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { message: message.into(), kind, vertex: None, place: None, canceled: false, code: None }
+        Self {
+            message: message.into(),
+            kind,
+            vertex: None,
+            place: None,
+            canceled: false,
+            code: None,
+            frontend: None,
+        }
     }
 
     /// The build was ended by its client.

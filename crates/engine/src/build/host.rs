@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wharf_build::graph::NodeId;
+use wharf_build::graph::{NodeId, StoredLayer};
 use wharf_build::solve::{Cancel, Host, LocalRequest, Process};
 use wharf_oci::{Digest, Platform};
 use wharf_store::{Chain, ChainLayer};
@@ -24,6 +24,10 @@ impl Host for Hosted<'_> {
         let image = self.build.builds.store.image_below(&id);
         let image = image.ok_or_else(|| format!("image {reference} was removed while it was built upon"))?;
         Ok(image.layers.iter().map(|layer| ChainLayer::Image(layer.diff_id)).collect())
+    }
+
+    fn stored(&self, store: &str, layers: &[StoredLayer], _: NodeId) -> Result<Chain, String> {
+        self.build.stored(store, layers)
     }
 
     fn local(&self, request: &LocalRequest<'_>, node: NodeId) -> Result<PathBuf, String> {

@@ -15,6 +15,7 @@ mod prune;
 mod remote;
 mod request;
 mod run;
+mod scan;
 mod solve;
 mod source;
 mod vertex;
@@ -37,7 +38,7 @@ use crate::names::new_id;
 use crate::registry::Registries;
 
 pub use classic::ClassicOptions;
-pub use client::{Client, Files, SshSocket, Transfer};
+pub use client::{BlobSink, BlobSource, Client, Files, SshSocket, Transfer};
 pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
 pub use failure::{BuildFailure, Place};
 pub use limits::CachePolicy;
@@ -46,6 +47,9 @@ pub use remote::CacheOptions;
 pub use request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlements, GraphSource, Limits, Material,
     ResolvedImage, Solved,
+};
+pub use run::{
+    BuildContainer, ContainerRequest, ProcessControl, ProcessOutput, ProcessRequest, RunningProcess,
 };
 pub use solve::Planned;
 pub use vertex::Step;

@@ -245,15 +245,16 @@ fn place((file, text): &(String, Arc<str>), lines: Lines) -> Place {
     Place { file: file.clone(), text: text.clone(), lines }
 }
 
-/// Refuses what an image of its own is to read: no such image is run.
+/// Refuses what an image of its own is to read: who can run such an image is told which.
 fn own_language(file: &(String, Arc<str>)) -> Result<(), BuildFailure> {
     let directives = Directives::read(&file.1).map_err(|error| misread(&error, file))?;
     match directives.syntax {
         Some((ref image, lines)) if !directives.is_built_in() => Err(BuildFailure {
             place: Some(place(file, lines)),
+            frontend: Some(image.clone()),
             ..BuildFailure::new(
                 ErrorKind::NotImplemented,
-                format!("the frontend {image} cannot be run: Dockerfiles are read by Wharf itself"),
+                format!("the frontend {image} cannot be run for this API: builds of BuildKit's can"),
             )
         }),
         _ => Ok(()),

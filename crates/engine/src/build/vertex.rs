@@ -119,6 +119,11 @@ impl Steps {
         Self { vertices: Mutex::new(vertices), tell: build.tell.clone() }
     }
 
+    /// No steps: for what is done beside any graph.
+    pub(super) fn none(build: &Build) -> Self {
+        Self { vertices: Mutex::default(), tell: build.tell.clone() }
+    }
+
     /// What the nodes of a graph are known by in a build.
     pub(super) fn digests(build: &Build, graph: &Graph) -> Vec<Digest> {
         let mut digests: Vec<Digest> = Vec::new();

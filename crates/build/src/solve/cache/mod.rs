@@ -19,6 +19,7 @@ use super::checksum::FileDigests;
 
 pub use hold::Hold;
 use mounts::MountRecord;
+pub use mounts::MountedCache;
 pub use usage::{CacheKind, CacheUsage};
 
 /// The kind of the records among the store's documents.

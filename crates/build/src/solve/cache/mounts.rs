@@ -51,7 +51,7 @@ pub(super) fn load(store: &Store, mounts: &Path) -> Result<HashMap<String, Mount
 }
 
 /// A directory, in use until this is dropped.
-pub(in crate::solve) struct MountedCache<'a> {
+pub struct MountedCache<'a> {
     cache: &'a Cache,
     path: PathBuf,
     key: String,
@@ -59,7 +59,10 @@ pub(in crate::solve) struct MountedCache<'a> {
 
 impl Cache {
     /// The directory of a cache mount, made where it is not there yet, as `begins_with` has it.
-    pub(in crate::solve) fn directory(
+    ///
+    /// # Errors
+    /// When the disk fails, or the build is ended while others use it; in words for the user.
+    pub fn directory(
         &self,
         name: &str,
         sharing: Sharing,
@@ -102,8 +105,16 @@ impl Cache {
     }
 }
 
+impl std::fmt::Debug for MountedCache<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("MountedCache").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl MountedCache<'_> {
-    pub(in crate::solve) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

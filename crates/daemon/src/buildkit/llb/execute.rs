@@ -22,11 +22,9 @@ impl Builder<'_> {
         if meta.args.is_empty() {
             return Err("a process has no arguments".to_owned());
         }
-        if !exec.cdi_devices.is_empty() {
-            return Err("devices for processes of a build are not supported".to_owned());
-        }
-        if meta.valid_exit_codes.iter().any(|code| *code != 0) {
-            return Err("exit codes other than 0 as success are not supported".to_owned());
+        // As where no device is registered by that name: this engine knows none.
+        if let Some(device) = exec.cdi_devices.iter().find(|device| !device.optional) {
+            return Err(format!("unresolvable device {}", device.name));
         }
         let network = self.network(exec)?;
         let security = self.security(exec)?;
@@ -48,6 +46,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|secret| (secret.name.clone(), secret.id.clone(), !secret.optional))
                 .collect(),
+            valid_exit_codes: meta.valid_exit_codes,
         };
         let edge = self.node(Operation::Execute(Box::new(execute)), edges, shown);
         Ok((0..outputs).map(|output| Some(Edge { output, ..edge })).collect())
@@ -112,7 +111,8 @@ impl Builder<'_> {
     }
 }
 
-fn kind(mount: &pb::Mount) -> Result<MountType> {
+/// What kind of mount it is.
+pub(in crate::buildkit) fn kind(mount: &pb::Mount) -> Result<MountType> {
     Ok(match mount.mount_type() {
         pb::MountType::Bind => MountType::Bind,
         pb::MountType::Tmpfs => {

@@ -19,6 +19,9 @@ pub(super) fn usual_name(file: &pb::FileOp) -> String {
         Some(pb::file_action::Action::Mkfile(file)) => format!("mkfile {}", file.path),
         Some(pb::file_action::Action::Mkdir(directory)) => format!("mkdir {}", directory.path),
         Some(pb::file_action::Action::Rm(removed)) => format!("rm {}", removed.path),
+        Some(pb::file_action::Action::Symlink(link)) => {
+            format!("symlink {} -> {}", link.newpath, link.oldpath)
+        }
         _ => "file operation".to_owned(),
     }
 }
@@ -113,7 +116,11 @@ fn convert(
             wildcard: removed.allow_wildcard,
             allow_missing: removed.allow_not_found,
         },
-        Some(Action::Symlink(_)) => return Err("symlink actions are not supported".to_owned()),
+        Some(Action::Symlink(link)) => FileAction::Symlink {
+            path: link.newpath.clone(),
+            target: link.oldpath.clone(),
+            owner: owner(link.owner.as_ref())?,
+        },
         None => return Err("a file action does nothing".to_owned()),
     })
 }
@@ -123,17 +130,7 @@ fn mode(given: i32) -> u32 {
 }
 
 fn copied(copy: &pb::FileActionCopy, input: usize) -> Result<CopyFiles> {
-    if !copy.include_patterns.is_empty() || !copy.required_paths.is_empty() {
-        return Err("copies of what patterns include are not supported".to_owned());
-    }
-    if copy.always_replace_existing_dest_paths {
-        return Err("copies that replace what is there of another kind are not supported".to_owned());
-    }
-    let last = copy.src.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let keeps_name = !copy.dir_copy_contents && copy.dest.ends_with('/') && !last.is_empty();
-    if keeps_name && copy.allow_wildcard && last.contains(['*', '?', '[']) {
-        return Err("copies of directories by patterns are not supported".to_owned());
-    }
+    let within = |patterns: &[String]| patterns.iter().map(|pattern| below(&copy.src, pattern)).collect();
     let mode = match (copy.mode_str.as_str(), copy.mode) {
         ("", -1) => None,
         // A zero is what who gives no mode sends too.
@@ -144,14 +141,27 @@ fn copied(copy: &pb::FileActionCopy, input: usize) -> Result<CopyFiles> {
     Ok(CopyFiles {
         input,
         source: copy.src.clone(),
-        destination: if keeps_name { format!("{}{last}", copy.dest) } else { copy.dest.clone() },
+        destination: copy.dest.clone(),
         owner: owner(copy.owner.as_ref())?,
         mode,
         unpack: copy.attempt_unpack_docker_compatibility,
         parents: false,
         allow_empty: copy.allow_empty_wildcard,
-        exclude: copy.exclude_patterns.clone(),
+        keep_name: !copy.dir_copy_contents,
+        replace: copy.always_replace_existing_dest_paths,
+        include: within(&copy.include_patterns),
+        required: within(&copy.required_paths),
+        exclude: within(&copy.exclude_patterns),
     })
+}
+
+/// A pattern of what is below a path, relative to the top of its tree.
+fn below(path: &str, pattern: &str) -> String {
+    let (negated, pattern) = pattern.strip_prefix('!').map_or(("", pattern), |rest| ("!", rest));
+    match path.trim_matches('/') {
+        "" | "." => format!("{negated}{pattern}"),
+        path => format!("{negated}{path}/{}", pattern.trim_start_matches('/')),
+    }
 }
 
 fn owner(given: Option<&pb::ChownOpt>) -> Result<Option<Owner>> {

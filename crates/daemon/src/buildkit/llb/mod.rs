@@ -17,6 +17,7 @@ use prost::Message;
 use wharf_build::graph::{Edge, Graph, Node, Operation};
 use wharf_oci::{Digest, Platform};
 
+pub(super) use execute::kind as mount_kind;
 pub(super) use reference::{definition_of, graph};
 
 /// The operations of one definition, at most, and all of their bytes.
@@ -32,6 +33,30 @@ pub(super) struct Found {
 
 /// Images by reference and platform.
 pub(super) type Images = HashMap<(String, String), Found>;
+
+/// What was found out of all that a definition names.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    pub(super) images: Images,
+    /// Results of builds, by name.
+    pub(super) results: HashMap<String, (Graph, Option<Edge>)>,
+    /// What the definitions within came to, by the operations that run them.
+    pub(super) within: HashMap<String, (Graph, Option<Edge>)>,
+}
+
+/// A definition within a definition: a file of what an input makes.
+#[derive(Debug, Clone)]
+pub(super) struct Within {
+    /// The operation.
+    pub(super) digest: String,
+    pub(super) input: pb::Input,
+    pub(super) file: String,
+}
+
+/// The name of the input that has a definition, and of the file that it is in.
+const WITHIN: &str = "buildkit.llb.definition";
+/// The attribute that gives the file another name.
+const WITHIN_FILE: &str = "llbfile";
 
 /// What a client allows.
 pub(super) type Allowed = wharf_engine::build::Entitlements;
@@ -133,22 +158,47 @@ impl Parsed {
         self.operations.iter().filter_map(reference).collect()
     }
 
+    /// The definitions within it, those that others stand on first.
+    pub(super) fn within(&self) -> Result<Vec<Within>> {
+        let mut found = Vec::new();
+        for (digest, op) in &self.operations {
+            let Some(pb::op::Op::Build(build)) = &op.op else { continue };
+            if build.builder != -1 || build.def.is_some() {
+                return Err("an operation builds with another builder than this".to_owned());
+            }
+            let at = build.inputs.get(WITHIN).map(|input| input.input);
+            let at = at.ok_or_else(|| format!("an operation that builds has no input {WITHIN}"))?;
+            let input = usize::try_from(at).ok().and_then(|at| op.inputs.get(at));
+            let input = input.ok_or_else(|| format!("invalid input index {at}"))?.clone();
+            let file = build.attrs.get(WITHIN_FILE).cloned().unwrap_or_else(|| WITHIN.to_owned());
+            found.push(Within { digest: digest.clone(), input, file });
+        }
+        Ok(found)
+    }
+
     /// The graph, and its result; `None`: an empty tree.
-    pub(super) fn graph(
+    pub(super) fn graph(&self, known: &Known, allowed: Allowed) -> Result<(Graph, Option<Edge>)> {
+        self.graph_of(self.result.as_ref(), known, allowed)
+    }
+
+    /// The graph that one output of an operation stands on.
+    pub(super) fn graph_of(
         &self,
-        images: &Images,
-        results: &HashMap<String, (Graph, Option<Edge>)>,
+        result: Option<&pb::Input>,
+        known: &Known,
         allowed: Allowed,
     ) -> Result<(Graph, Option<Edge>)> {
-        let mut builder = Builder { graph: Graph::default(), images, results, allowed, made: Vec::new() };
-        for (digest, op) in &self.operations {
+        let mut builder = Builder { graph: Graph::default(), known, allowed, made: Vec::new() };
+        let Some(result) = result else { return Ok((builder.graph, None)) };
+        let last = self.places.get(&result.digest).copied().unwrap_or_default();
+        for (digest, op) in self.operations.iter().take(last + 1) {
             let inputs =
                 op.inputs.iter().map(|input| self.input(&builder, input)).collect::<Result<Vec<_>>>()?;
             let shown = Shown::of(self.metadata.get(digest), op);
-            let outputs = builder.operation(op, &inputs, &shown)?;
+            let outputs = builder.operation(digest, op, &inputs, &shown)?;
             builder.made.push(outputs);
         }
-        let result = self.result.as_ref().map(|input| self.input(&builder, input)).transpose()?.flatten();
+        let result = self.input(&builder, result)?;
         Ok((builder.graph, result))
     }
 
@@ -209,8 +259,7 @@ pub(super) fn platform(given: Option<&pb::Platform>) -> Platform {
 /// A graph on its way.
 struct Builder<'a> {
     graph: Graph,
-    images: &'a Images,
-    results: &'a HashMap<String, (Graph, Option<Edge>)>,
+    known: &'a Known,
     allowed: Allowed,
     /// The outputs of all operations so far; `None`: an empty tree.
     made: Vec<Vec<Option<Edge>>>,
@@ -220,6 +269,7 @@ impl Builder<'_> {
     /// Adds an operation; returns its outputs.
     fn operation(
         &mut self,
+        digest: &str,
         op: &pb::Op,
         inputs: &[Option<Edge>],
         shown: &Shown,
@@ -250,7 +300,9 @@ impl Builder<'_> {
                 }])
             }
             Some(pb::op::Op::Build(_)) => {
-                Err("definitions within definitions (BuildOp) are not supported".to_owned())
+                let within = self.known.within.get(digest);
+                let (graph, result) = within.ok_or("a definition within was not looked up")?;
+                Ok(vec![self.graft(graph, *result)])
             }
             None => Err("an operation does nothing".to_owned()),
         }
@@ -303,8 +355,11 @@ pub(super) fn fuzz(bytes: &[u8]) -> Result<usize> {
     let definition = pb::Definition::decode(bytes).map_err(|error| error.to_string())?;
     let parsed = Parsed::read(&definition)?;
     let found = |(reference, _): &(String, String)| Found { reference: reference.clone(), id: String::new() };
-    let images = parsed.images().into_iter().map(|image| (image.clone(), found(&image))).collect();
-    let results = parsed.references().into_iter().map(|name| (name, (Graph::default(), None))).collect();
-    let (graph, _) = parsed.graph(&images, &results, Allowed::default())?;
+    let known = Known {
+        images: parsed.images().into_iter().map(|image| (image.clone(), found(&image))).collect(),
+        results: parsed.references().into_iter().map(|name| (name, (Graph::default(), None))).collect(),
+        within: parsed.within()?.into_iter().map(|one| (one.digest, (Graph::default(), None))).collect(),
+    };
+    let (graph, _) = parsed.graph(&known, Allowed::default())?;
     Ok(graph.nodes().count())
 }

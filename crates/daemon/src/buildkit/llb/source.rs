@@ -18,7 +18,8 @@ impl Builder<'_> {
     pub(super) fn source(&mut self, source: &pb::SourceOp, shown: &Shown) -> Result<Option<Edge>> {
         let identifier = source.identifier.as_str();
         if let Some(name) = reference::name(identifier) {
-            let (graph, result) = self.results.get(name).ok_or_else(|| format!("no such ref: {name}"))?;
+            let (graph, result) =
+                self.known.results.get(name).ok_or_else(|| format!("no such ref: {name}"))?;
             return Ok(self.graft(graph, *result));
         }
         let attribute = |name: &str| source.attrs.get(name).map(String::as_str).unwrap_or_default();
@@ -30,7 +31,7 @@ impl Builder<'_> {
             "docker-image" => {
                 let reference =
                     image_reference(identifier).ok_or_else(|| format!("invalid reference {rest}"))?;
-                let found = self.images.get(&(reference, shown.platform.to_string()));
+                let found = self.known.images.get(&(reference, shown.platform.to_string()));
                 let found = found.ok_or_else(|| format!("image {rest} was not looked up"))?;
                 Source::Image { reference: found.reference.clone(), id: found.id.clone() }
             }

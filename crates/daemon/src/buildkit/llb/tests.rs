@@ -48,7 +48,8 @@ fn read(definition: &pb::Definition) -> Result<(Graph, Option<Edge>)> {
     let mut images = Images::new();
     let found = Found { reference: "docker.io/library/busybox:latest".to_owned(), id: "sha256:1".to_owned() };
     images.insert(("docker.io/library/busybox:latest".to_owned(), Platform::host().to_string()), found);
-    Parsed::read(definition)?.graph(&images, &HashMap::new(), Allowed::default())
+    let known = Known { images, ..Known::default() };
+    Parsed::read(definition)?.graph(&known, Allowed::default())
 }
 
 fn operation(graph: &Graph, at: usize) -> &Operation {
@@ -101,6 +102,21 @@ fn an_empty_definition_is_an_empty_tree() {
 }
 
 #[test]
+fn definitions_within_are_found_and_what_makes_no_sense_is_refused() {
+    let within = |builder: i64, input: i64| {
+        let mut definition = Definition::default();
+        let file = definition.add(pb::op::Op::File(pb::FileOp { actions: vec![mkfile("/a", -1, 0)] }), &[]);
+        let inputs = [(WITHIN.to_owned(), pb::BuildInput { input })].into();
+        let build = pb::BuildOp { builder, inputs, ..pb::BuildOp::default() };
+        let digest = definition.add(pb::op::Op::Build(build), &[(&file, 0)]);
+        let found = Parsed::read(&definition.end(&digest)).unwrap().within();
+        found.map(|found| (found.len(), found[0].digest == digest, found[0].file.clone()))
+    };
+    assert_eq!(within(-1, 0).unwrap(), (1, true, WITHIN.to_owned()));
+    assert!(within(0, 0).is_err() && within(-1, 1).is_err() && within(-1, -1).is_err());
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let refused = |op: pb::op::Op, what: &str| {
         let mut definition = Definition::default();
@@ -108,8 +124,8 @@ fn what_cannot_be_done_is_refused_by_name() {
         let error = read(&definition.end(&digest)).unwrap_err();
         assert!(error.contains(what), "{error}");
     };
-    refused(source("oci-layout://x", &[]), "oci-layout");
-    refused(pb::op::Op::Build(pb::BuildOp::default()), "BuildOp");
+    refused(source("blob://x", &[]), "blob");
+    refused(pb::op::Op::Build(pb::BuildOp::default()), "not looked up");
     refused(pb::op::Op::Exec(exec(&["true"], vec![])), "root");
     refused(pb::op::Op::Exec(exec(&[], vec![mount(-1, "/", 0)])), "arguments");
     let mut host = exec(&["true"], vec![mount(-1, "/", 0)]);

@@ -13,10 +13,11 @@ use tokio::runtime::Handle;
 use tonic::Code;
 use wharf_build::solve::{Cancel, LocalRequest};
 use wharf_engine::build::mirror::{Mirror, MirrorKey, Mirrors};
-use wharf_engine::build::{Client, Files, SshSocket, Transfer};
+use wharf_engine::build::{BlobSink, BlobSource, Client, Files, SshSocket, Transfer};
 use wharf_engine::registry::RegistryCredentials;
+use wharf_oci::Digest;
 
-use super::{Session, files, ssh, upload};
+use super::{Session, content, files, ssh, upload};
 use crate::buildkit::BuildKit;
 
 /// How often a call looks whether its build was ended.
@@ -180,6 +181,22 @@ impl Client for Asked {
                 Ok(None)
             }
         })
+    }
+
+    fn read_blob(&self, store: &str, digest: &Digest, into: &mut dyn BlobSink) -> Result<(), String> {
+        let session = self.session()?;
+        self.wait(session, content::read(session, store, digest, into))
+    }
+
+    fn write_blob(
+        &self,
+        store: &str,
+        digest: &Digest,
+        size: u64,
+        from: &mut dyn BlobSource,
+    ) -> Result<(), String> {
+        let session = self.session()?;
+        self.wait(session, content::write(session, store, digest, size, from))
     }
 
     fn credentials(&self, host: &str) -> RegistryCredentials {

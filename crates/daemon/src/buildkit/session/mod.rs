@@ -2,6 +2,7 @@
 
 mod about;
 mod asked;
+mod content;
 mod files;
 mod registry;
 pub(super) mod send;

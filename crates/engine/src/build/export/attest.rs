@@ -44,9 +44,9 @@ pub struct Sbom {
 
 /// One statement about one image.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Statement {
-    pub(super) predicate_type: &'static str,
-    pub(super) predicate: Value,
+pub(in crate::build) struct Statement {
+    pub(in crate::build) predicate_type: String,
+    pub(in crate::build) predicate: Value,
 }
 
 impl Provenance {
@@ -125,7 +125,7 @@ pub(super) fn attach(
             "predicate": statement.predicate,
         });
         let mut layer = put(batch, STATEMENT, &document)?;
-        layer.annotations.insert(PREDICATE_TYPE.to_owned(), statement.predicate_type.to_owned());
+        layer.annotations.insert(PREDICATE_TYPE.to_owned(), statement.predicate_type.clone());
         layers.push(layer);
     }
     manifest(batch, subject, layers)
@@ -279,7 +279,8 @@ mod tests {
         let platform: Platform = "linux/amd64".parse().unwrap();
         let document = |name: &str| put(&batch, media_type::OCI_MANIFEST, &json!({ "is": name })).unwrap();
         let (old, new) = (document("old"), document("new"));
-        let statement = Statement { predicate_type: "https://example.com/x", predicate: json!({ "y": 1 }) };
+        let statement =
+            Statement { predicate_type: "https://example.com/x".to_owned(), predicate: json!({ "y": 1 }) };
         let said = attach(&batch, &old, &platform, &[], &[statement]).unwrap();
         let entry = Descriptor { platform: Some(platform), ..old.clone() };
         let target = index(&batch, vec![entry, said], Annotations::new()).unwrap();

@@ -71,8 +71,8 @@ impl Build {
             more.extend([other.manifest.digest, other.config_descriptor.digest]);
             more.extend(other.layers.iter().map(|layer| layer.blob.digest));
         }
-        let target = match (&made[..], &wishes.provenance) {
-            ([only], None) => only.manifest.clone(),
+        let target = match (&made[..], &wishes.provenance, &wishes.sbom) {
+            ([only], None, None) => only.manifest.clone(),
             _ => self.index(batch, products, &made, wishes, names, &mut more)?,
         };
         Ok(Composed { made, primary, target, more })
@@ -130,15 +130,26 @@ impl Build {
             })
             .collect();
         for (made, product) in made.iter().zip(products) {
-            let Some(wanted) = &wishes.provenance else { continue };
+            let mut statements = Vec::new();
+            if let (Some(wanted), Some(tree)) = (&wishes.sbom, &product.tree) {
+                statements.extend(self.scan(&product.platform, tree, wanted)?);
+            }
             // With a bound on times, nothing in the image differs from one build to the next: nor does this.
             let times = Times { started: self.started, finished: Timestamp::now() };
             let build = wishes.epoch.is_none().then_some((self.id.as_str(), times));
-            let statement = provenance::statement(product, wanted, &wishes.frontend, build);
+            let provenance = wishes.provenance.as_ref();
+            statements.extend(
+                provenance.map(|wanted| provenance::statement(product, wanted, &wishes.frontend, build)),
+            );
             let known = self.builds.store.image(&made.config_descriptor.digest);
-            let entry = match known.and_then(|known| said_before(batch, &known, made, &statement)) {
+            let before = match &statements[..] {
+                [] => continue,
+                [only] => known.and_then(|known| said_before(batch, &known, made, only)),
+                _ => None,
+            };
+            let entry = match before {
                 Some(entry) => entry,
-                None => attest::attach(batch, &made.manifest, &product.platform, names, &[statement])?,
+                None => attest::attach(batch, &made.manifest, &product.platform, names, &statements)?,
             };
             let inner: Manifest = attest::read(batch, &entry.digest)?;
             more.extend([entry.digest, inner.config.digest]);
@@ -198,7 +209,7 @@ fn said_before(batch: &Batch, known: &Image, made: &Made, statement: &Statement)
     let manifest: Manifest = attest::read(batch, &entry.digest).ok()?;
     let [layer] = &manifest.layers[..] else { return None };
     let document: serde_json::Value = attest::read(batch, &layer.digest).ok()?;
-    let same = document["predicateType"] == statement.predicate_type
+    let same = document["predicateType"] == statement.predicate_type.as_str()
         && provenance::timeless(&document["predicate"]) == provenance::timeless(&statement.predicate);
     same.then_some(entry)
 }

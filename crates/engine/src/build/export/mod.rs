@@ -31,6 +31,7 @@ use wharf_oci::{Descriptor, Digest, ImageConfig, Platform};
 
 use super::{Material, Solved};
 
+pub(super) use attest::Statement;
 pub(crate) use attest::rebased;
 pub use attest::{Provenance, Sbom};
 pub use compress::Packing;

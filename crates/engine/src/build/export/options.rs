@@ -66,6 +66,8 @@ pub struct ArchiveExport {
     pub names: Vec<Reference>,
     /// With Docker's `manifest.json`.
     pub docker: bool,
+    /// No archive, but blobs in a store of the client's.
+    pub loose: bool,
 }
 
 /// The files themselves.
@@ -106,13 +108,10 @@ impl Exporter {
                 push: pushed(attributes)?,
             }),
             "docker" | "oci" => {
-                if flag(attributes, "tar")? == Some(false) {
-                    let message = format!("exporter {kind:?} writes archives only: leave out tar=false");
-                    return Err(Error::not_implemented(message));
-                }
+                let loose = flag(attributes, "tar")? == Some(false);
                 let docker = kind == "docker";
                 let wishes = Wishes::parse(attributes, frontend, epoch)?;
-                Self::Archive(ArchiveExport { wishes, names: names(attributes)?, docker })
+                Self::Archive(ArchiveExport { wishes, names: names(attributes)?, docker, loose })
             }
             "tar" | "local" => {
                 let platform_split = flag(attributes, "platform-split")?;

@@ -76,9 +76,15 @@ pub(super) fn statement(
     let materials: Vec<Value> = product.materials.iter().map(material).collect();
     let parts = Parts { source, parameters, environment, complete, own, steps, materials, build };
     if wanted.slsa1 {
-        Statement { predicate_type: "https://slsa.dev/provenance/v1", predicate: parts.slsa1(wanted) }
+        Statement {
+            predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
+            predicate: parts.slsa1(wanted),
+        }
     } else {
-        Statement { predicate_type: "https://slsa.dev/provenance/v0.2", predicate: parts.slsa02(wanted) }
+        Statement {
+            predicate_type: "https://slsa.dev/provenance/v0.2".to_owned(),
+            predicate: parts.slsa02(wanted),
+        }
     }
 }
 

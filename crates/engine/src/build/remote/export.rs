@@ -23,39 +23,66 @@ use crate::error::{Error, Result};
 /// Layers that are asked about and sent at a time.
 const PARALLEL: usize = 4;
 
+/// Where a cache goes.
+enum To<'a> {
+    Registry(&'a Repository, &'a Target),
+    /// A store of the client's.
+    Client(&'a str),
+}
+
 /// The results of a build, by slot.
 type Results = BTreeMap<Digest, Chain>;
 
 impl Build {
-    /// Writes the results of this build's steps to a cache at a registry: those that the image is made of, or all. On a
-    /// thread that may sleep; gives what the client is told.
+    /// Writes the results of this build's steps to a cache at a registry or in a directory of the client's: those that the
+    /// image is made of, or all. On a thread that may sleep; gives what the client is told.
     ///
     /// # Errors
-    /// When the registry refuses it, or the disk fails.
+    /// When the registry or the client refuses it, or the disk fails.
     pub fn export_cache(
         &self,
         products: &[Product],
         options: &CacheOptions,
     ) -> std::result::Result<BTreeMap<String, String>, BuildFailure> {
-        if options.kind != "registry" {
-            let message = format!("cache export of type {} is not supported", options.kind);
-            return Err(Error::not_implemented(message).into());
+        match options.kind.as_str() {
+            "registry" => {
+                let reference = options.reference()?;
+                self.step("exporting cache to registry", |step| {
+                    let credentials = self.client().credentials(host(&reference));
+                    let client = self.builds.registries.client();
+                    let repository = client.repository(&reference, credentials).for_push();
+                    let to = To::Registry(&repository, &Target::of(&reference));
+                    self.export_to(step, products, options, &to)
+                })
+            }
+            "local" => {
+                let store = options.store("dest")?;
+                self.step("exporting cache to client directory", |step| {
+                    self.export_to(step, products, options, &To::Client(&store))
+                })
+            }
+            other => {
+                Err(Error::not_implemented(format!("cache export of type {other} is not supported")).into())
+            }
         }
-        let reference = options.reference()?;
-        self.step("exporting cache to registry", |step| {
-            let credentials = self.client().credentials(host(&reference));
-            let client = self.builds.registries.client();
-            let repository = client.repository(&reference, credentials).for_push();
-            let results = self.results(products, options.max()?);
-            let (batch, config, layers) = step.part("preparing build cache for export", || {
-                let (config, layers) = self.cache_config(&results)?;
-                Ok::<_, Error>((self.builds.store.batch()?, config, layers))
-            })?;
-            let (config, layers) = self.packed(&batch, config, layers)?;
-            let manifest = self.send(step, &batch, &repository, &Target::of(&reference), &config, &layers)?;
-            let text = serde_json::to_string(&manifest).unwrap_or_default();
-            Ok(BTreeMap::from([("cache.manifest".to_owned(), text)]))
-        })
+    }
+
+    fn export_to(
+        &self,
+        step: &Step,
+        products: &[Product],
+        options: &CacheOptions,
+        to: &To<'_>,
+    ) -> std::result::Result<BTreeMap<String, String>, BuildFailure> {
+        let results = self.results(products, options.max()?);
+        let (batch, config, layers) = step.part("preparing build cache for export", || {
+            let (config, layers) = self.cache_config(&results)?;
+            Ok::<_, Error>((self.builds.store.batch()?, config, layers))
+        })?;
+        let (config, layers) = self.packed(&batch, config, layers)?;
+        let manifest = self.send(step, &batch, to, &config, &layers)?;
+        let text = serde_json::to_string(&manifest).unwrap_or_default();
+        Ok(BTreeMap::from([("cache.manifest".to_owned(), text)]))
     }
 
     /// The results of this build: all, or those that are part of a product.
@@ -63,7 +90,8 @@ impl Build {
         let keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let mut results = Results::new();
         for key in keys {
-            for (at, chain) in self.hold.results(&key).into_iter().flatten().enumerate() {
+            let here = self.hold.results(&key);
+            for (at, chain) in here.unwrap_or_else(|| self.taken_before(&key)).into_iter().enumerate() {
                 let part = || {
                     let of =
                         |tree: &Tree| matches!(tree, Tree::Chain(whole) if place(whole, &chain).is_some());
@@ -144,8 +172,7 @@ impl Build {
         &self,
         step: &Step,
         batch: &Batch,
-        repository: &Repository,
-        target: &Target,
+        to: &To<'_>,
         config: &CacheConfig,
         layers: &[ImageLayer],
     ) -> Result<Descriptor> {
@@ -173,10 +200,8 @@ impl Build {
         let all: Vec<&Descriptor> = blobs.iter().chain([&config]).collect();
         for some in all.chunks(PARALLEL) {
             std::thread::scope(|scope| {
-                let work: Vec<_> = some
-                    .iter()
-                    .map(|blob| scope.spawn(|| self.send_blob(step, batch, repository, blob)))
-                    .collect();
+                let work: Vec<_> =
+                    some.iter().map(|blob| scope.spawn(|| self.send_blob(step, batch, to, blob))).collect();
                 work.into_iter().try_for_each(|one| {
                     one.join().unwrap_or_else(|_| Err(Error::internal("the sender of a cache died")))
                 })
@@ -184,32 +209,38 @@ impl Build {
         }
         let digest = Digest::of(&document);
         let written = Descriptor::new(media_type::OCI_MANIFEST, digest, document.len() as u64);
-        step.part(&format!("writing cache manifest {digest}"), || {
-            self.runtime.block_on(async {
-                repository.put_manifest(target, media_type::OCI_MANIFEST, document.into()).await
-            })
+        step.part(&format!("writing cache manifest {digest}"), || match to {
+            To::Registry(repository, target) => {
+                let document = document.clone().into();
+                let put = repository.put_manifest(target, media_type::OCI_MANIFEST, document);
+                self.runtime.block_on(put).map(drop).map_err(Error::from)
+            }
+            To::Client(store) => {
+                let size = document.len() as u64;
+                let written = self.client().write_blob(store, &digest, size, &mut document.as_slice());
+                written.map_err(Error::invalid)
+            }
         })?;
         Ok(written)
     }
 
-    fn send_blob(
-        &self,
-        step: &Step,
-        batch: &Batch,
-        repository: &Repository,
-        blob: &Descriptor,
-    ) -> Result<()> {
+    fn send_blob(&self, step: &Step, batch: &Batch, to: &To<'_>, blob: &Descriptor) -> Result<()> {
         let source = Blob { batch, digest: blob.digest };
         let word = if blob.media_type == CONFIG { "config" } else { "layer" };
-        step.part(&format!("writing {word} {}", blob.digest), || {
-            self.runtime.block_on(async {
+        step.part(&format!("writing {word} {}", blob.digest), || match to {
+            To::Registry(repository, _) => self.runtime.block_on(async {
                 tokio::select! {
                     sent = repository.push_blob(Upload::new(blob.digest, blob.size, &source)) => {
                         sent.map(drop).map_err(Error::from)
                     }
                     () = canceled(self.cancel()) => Err(Error::unavailable("context canceled")),
                 }
-            })
+            }),
+            To::Client(store) => {
+                let mut file = batch.open_blob(&blob.digest)?;
+                let written = self.client().write_blob(store, &blob.digest, blob.size, &mut file);
+                written.map_err(Error::invalid)
+            }
         })
     }
 

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use wharf_distribution::client::BlobEvent;
+use wharf_distribution::client::{BlobEvent, Repository};
 use wharf_oci::image::media_type;
 use wharf_store::{Batch, ChainLayer, ImageLayer};
 
+use super::Place;
 use super::document::Remote;
 use super::import::Read;
 use crate::build::{Build, Step, canceled};
@@ -68,11 +69,23 @@ impl Build {
 
     fn download(&self, step: &Step, batch: &Batch, read: &Read, wanted: &Remote) -> Result<()> {
         let digest = wanted.blob.digest;
-        let Some(repository) = &read.repository else {
-            return Err(Error::not_found(format!("blob {digest} is not here")));
-        };
         let started = jiff::Timestamp::now();
         let mut writer = batch.blob()?;
+        match &read.place {
+            Place::Here => return Err(Error::not_found(format!("blob {digest} is not here"))),
+            Place::Registry(repository) => self.download_from(repository, wanted, &mut writer)?,
+            Place::Client(store) => {
+                let mut take =
+                    |bytes: &[u8]| writer.write_all(bytes).map_err(|error| format!("write blob: {error}"));
+                self.client().read_blob(store, &digest, &mut take).map_err(Error::invalid)?;
+            }
+        }
+        batch.keep(writer, Some(&digest))?;
+        step.status(&digest.to_string(), wanted.blob.size, wanted.blob.size, started, true);
+        Ok(())
+    }
+
+    fn download_from(&self, repository: &Repository, wanted: &Remote, writer: &mut impl Write) -> Result<()> {
         self.runtime.block_on(async {
             let mut stream = repository.blob(&wanted.blob, 0);
             loop {
@@ -88,9 +101,6 @@ impl Build {
                     }
                 }
             }
-        })?;
-        batch.keep(writer, Some(&digest))?;
-        step.status(&digest.to_string(), wanted.blob.size, wanted.blob.size, started, true);
-        Ok(())
+        })
     }
 }

@@ -10,12 +10,14 @@ use wharf_oci::{Descriptor, DiffId, Digest, History, Manifest};
 use wharf_store::{Chain, ChainLayer, ImageLayer, Store};
 
 use super::document::{CONFIG, CacheConfig, CacheRecord, Known, LIMIT, Remote, milliseconds, slot};
-use super::{CacheOptions, host};
+use super::{CacheOptions, Place, host};
 use crate::build::{Build, BuildFailure, canceled};
 use crate::error::{Error, Result};
 
 /// Images of an index that are looked at, at most.
 const PLATFORMS: usize = 32;
+/// Results of one step that are looked for, at most.
+const RESULTS: usize = 64;
 /// Caches of one build, at most.
 const SOURCES: usize = 64;
 
@@ -29,9 +31,20 @@ pub(in crate::build) struct Source {
 /// What is in it.
 #[derive(Debug)]
 pub(super) struct Read {
-    known: Known,
-    /// Where its layers are; `None`: here, or nowhere.
-    pub(super) repository: Option<Repository>,
+    pub(super) known: Known,
+    /// Where its layers are.
+    pub(super) place: Place,
+}
+
+/// The manifest of a cache of files, or the index that older builders write in its place.
+#[derive(Deserialize)]
+struct LocalManifest {
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
 }
 
 /// What a cache needs of an image's config.
@@ -54,7 +67,7 @@ impl Build {
     /// The build may take results from these caches too. A kind that is not known is told as a failed step.
     pub fn import_from(&self, all: Vec<CacheOptions>) {
         for options in all {
-            if options.kind != "registry" {
+            if !matches!(options.kind.as_str(), "registry" | "local") {
                 let why =
                     Error::not_implemented(format!("cache import of type {} is not supported", options.kind));
                 // The build goes on without it.
@@ -71,6 +84,10 @@ impl Build {
     /// What other caches have for a key.
     pub(in crate::build) fn elsewhere(&self, key: &Digest, count: usize) -> Option<Vec<Chain>> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.taken(&sources, key, count)
+    }
+
+    fn taken(&self, sources: &[Source], key: &Digest, count: usize) -> Option<Vec<Chain>> {
         sources.iter().find_map(|source| {
             let read = source.read.get_or_init(|| self.read_cache(&source.options)).as_ref()?;
             let all: Option<Vec<_>> = (0..count).map(|at| read.known.records.get(&slot(key, at))).collect();
@@ -84,6 +101,18 @@ impl Build {
                 }
             }
         })
+    }
+
+    /// What caches that were read have for a key that the cache here knows nothing of: it was never needed, as what stands
+    /// on it was there, and is brought over now.
+    pub(super) fn taken_before(&self, key: &Digest) -> Vec<Chain> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = |source: &Source| source.read.get().cloned().flatten();
+        let known = |at: usize| {
+            sources.iter().filter_map(read).any(|read| read.known.records.contains_key(&slot(key, at)))
+        };
+        let count = (0..RESULTS).take_while(|at| known(*at)).count();
+        if count == 0 { Vec::new() } else { self.taken(&sources, key, count).unwrap_or_default() }
     }
 
     fn chain_of(&self, read: &Read, chain: &[(usize, bool)]) -> Result<Chain> {
@@ -104,14 +133,54 @@ impl Build {
 
     /// Reads a cache; what goes wrong is shown, and the build goes on.
     fn read_cache(&self, options: &CacheOptions) -> Option<Arc<Read>> {
-        let read = self.step(&title(options), |_| Ok(self.read_registry(options)?));
+        let read = self.step(&title(options), |_| match options.kind.as_str() {
+            "local" => Ok(self.read_local(options)?),
+            _ => Ok(self.read_registry(options)?),
+        });
         read.map(Arc::new).map_err(|failure| tracing::warn!("{}: {failure}", title(options))).ok()
+    }
+
+    /// A cache in a directory of the client's, whose manifest the client names.
+    fn read_local(&self, options: &CacheOptions) -> Result<Read> {
+        let store = options.store("src")?;
+        let digest = options.attributes.get("digest").map(String::as_str).unwrap_or_default();
+        let digest: Digest =
+            digest.parse().map_err(|_| Error::invalid("local cache importer requires explicit digest"))?;
+        let wrong = |why: serde_json::Error| Error::invalid(format!("cache manifest {digest}: {why}"));
+        let document = self.clients_document(&store, &digest)?;
+        let manifest: LocalManifest = serde_json::from_slice(&document).map_err(wrong)?;
+        let listed = manifest.layers.into_iter().chain(manifest.manifests).collect::<Vec<_>>();
+        let config = manifest.config.filter(|config| config.media_type == CONFIG);
+        let config = config.or_else(|| listed.iter().find(|entry| entry.media_type == CONFIG).cloned());
+        let config =
+            config.ok_or_else(|| Error::invalid(format!("cache manifest {digest} has no config")))?;
+        let bytes = self.clients_document(&store, &config.digest)?;
+        let parsed: CacheConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("cache config {}: {error}", config.digest)))?;
+        Ok(Read { known: Known::of(parsed, &listed), place: Place::Client(store) })
+    }
+
+    /// A document of a client's store, which is what its digest says.
+    pub(in crate::build) fn clients_document(&self, store: &str, digest: &Digest) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut take = |more: &[u8]| {
+            bytes.extend_from_slice(more);
+            match bytes.len() as u64 > LIMIT {
+                true => Err(format!("{digest} is larger than {LIMIT} bytes")),
+                false => Ok(()),
+            }
+        };
+        self.client().read_blob(store, digest, &mut take).map_err(Error::invalid)?;
+        match Digest::of(&bytes) == *digest {
+            true => Ok(bytes),
+            false => Err(Error::invalid(format!("the client gave other bytes than those of {digest}"))),
+        }
     }
 
     fn read_registry(&self, options: &CacheOptions) -> Result<Read> {
         let reference = options.reference()?;
         if let Some(known) = local(&self.builds.store, &self.builds.images, &reference.familiar()) {
-            return Ok(Read { known, repository: None });
+            return Ok(Read { known, place: Place::Here });
         }
         let credentials = self.client().credentials(host(&reference));
         let repository = self.builds.registries.client().repository(&reference, credentials);
@@ -122,7 +191,7 @@ impl Build {
                 () = canceled(self.cancel()) => Err(Error::unavailable("context canceled")),
             }
         })?;
-        Ok(Read { known, repository: Some(repository) })
+        Ok(Read { known, place: Place::Registry(Box::new(repository)) })
     }
 
     pub(super) fn holder(&self) -> &Hold {

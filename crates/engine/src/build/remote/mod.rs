@@ -11,9 +11,11 @@ mod document;
 mod export;
 mod fetch;
 mod import;
+mod layout;
 
 use std::collections::BTreeMap;
 
+use wharf_distribution::client::Repository;
 use wharf_oci::Reference;
 
 use crate::error::{Error, Result};
@@ -59,6 +61,14 @@ impl CacheOptions {
         }
     }
 
+    /// The client's store that a cache of files is in: `src` where it is read, `dest` where it is written.
+    fn store(&self, name: &str) -> Result<String> {
+        match self.attributes.get(name).map(String::as_str) {
+            None | Some("") => Err(Error::invalid(format!("local cache needs {name}"))),
+            Some(path) => Ok(format!("{LOCAL}{path}")),
+        }
+    }
+
     fn reference(&self) -> Result<Reference> {
         let text = self.attributes.get("ref").map(String::as_str).unwrap_or_default();
         if text.is_empty() {
@@ -68,6 +78,20 @@ impl CacheOptions {
             .map_err(|error| Error::invalid(format!("cache reference {text:?}: {error}")))?;
         Ok(reference.with_default_tag())
     }
+}
+
+/// What the names of clients' stores begin with that are directories of caches.
+const LOCAL: &str = "local:";
+
+/// Where the blobs of a cache are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a repository of a registry.
+    Registry(Box<Repository>),
+    /// In a store of the client's.
+    Client(String),
+    /// Here, or nowhere.
+    Here,
 }
 
 /// Where credentials for Docker Hub are kept under.

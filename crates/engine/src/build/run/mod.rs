@@ -5,6 +5,7 @@
 mod emulator;
 mod mounts;
 mod record;
+mod service;
 mod stubs;
 
 use std::os::unix::net::UnixStream;
@@ -19,8 +20,13 @@ use super::host::Hosted;
 use super::{Step, canceled};
 use crate::build::Builds;
 use crate::container::launch;
+use crate::container::record::Record;
 use crate::error::Result;
 use crate::names::new_id;
+
+pub use service::{
+    BuildContainer, ContainerRequest, ProcessControl, ProcessOutput, ProcessRequest, RunningProcess,
+};
 
 /// How much of a process's output is read at once, bytes.
 const READ: usize = 32 * 1024;
@@ -37,12 +43,31 @@ pub(super) fn execute(
     cancel: &Cancel,
     step: &Step,
 ) -> Result<i32, String> {
+    within(host, process, Streams::default(), async |handle, events, _| {
+        follow(handle, events, cancel, step).await
+    })
+}
+
+/// The streams of a container's first process, beside its output.
+#[derive(Debug, Clone, Copy, Default)]
+struct Streams {
+    stdin: bool,
+    terminal: bool,
+}
+
+/// Makes a container for a process, does `work` with its supervisor, which must end with it, and takes it away again.
+fn within<T>(
+    host: &Hosted<'_>,
+    process: &Process<'_>,
+    streams: Streams,
+    work: impl AsyncFnOnce(Handle, Events, &Record) -> Result<T, String>,
+) -> Result<T, String> {
     emulator::check(process.platform)?;
     let builds = &host.build.builds;
     let id = new_id();
     let mut mounts = mounts::Mounts::new(host.build, builds.places().join(&id));
     let points = mounts.prepare(&process.mounts)?;
-    let record = record::of(host, &id, process, points)?;
+    let record = record::of(host, &id, process, points, streams)?;
     let recipe = builds.containers.mapped(&record, process.root.clone());
     let mount = recipe.mount().map_err(|error| format!("mount root file system: {error}"))?;
     let stubs = stubs::Stubs::before(&mount, &process.root, &record.mounts)?;
@@ -53,7 +78,7 @@ pub(super) fn execute(
         drop(mount);
         started
             .map_err(|error| error.to_string())
-            .and_then(|(handle, events)| host.build.runtime.block_on(follow(handle, events, cancel, step)))
+            .and_then(|(handle, events)| host.build.runtime.block_on(work(handle, events, &record)))
     };
     finish(builds, &id);
     drop(mounts);

@@ -6,6 +6,8 @@ use wharf_build::graph::Execute;
 use wharf_build::solve::Process;
 
 use super::super::host::Hosted;
+use super::Streams;
+use crate::build::Build;
 use crate::container::record::Record;
 use crate::container::spec::points::Point;
 
@@ -18,10 +20,16 @@ pub(super) fn of(
     id: &str,
     process: &Process<'_>,
     mounts: Vec<Point>,
+    streams: Streams,
 ) -> Result<Record, String> {
     let containers = &host.build.builds.containers;
     let request = CreateRequest {
-        config: config(host, process.execute)?,
+        config: ContainerConfig {
+            open_stdin: streams.stdin,
+            stdin_once: streams.stdin,
+            tty: streams.terminal,
+            ..config(host, process.execute)?
+        },
         host_config: Some(host_config(host, process.execute)?),
         networking_config: None,
     };
@@ -30,23 +38,28 @@ pub(super) fn of(
     Ok(Record { mounts, ..record })
 }
 
-fn config(host: &Hosted<'_>, execute: &Execute) -> Result<ContainerConfig, String> {
+/// The variables of a process, those that come of secrets among them.
+pub(super) fn environment(build: &Build, execute: &Execute) -> Result<Vec<String>, String> {
     // The engine's own variable for containers is none of a build's.
     let mut environment = vec!["HOSTNAME".to_owned()];
     environment.extend(execute.environment.iter().cloned());
     environment.extend(execute.proxies.iter().cloned());
     for (variable, id, required) in &execute.secret_environment {
-        match host.build.client().secret(id)? {
+        match build.client().secret(id)? {
             Some(value) => environment.push(format!("{variable}={}", String::from_utf8_lossy(&value))),
             None if *required => return Err(format!("secret {id}: not found")),
             None => {}
         }
     }
+    Ok(environment)
+}
+
+fn config(host: &Hosted<'_>, execute: &Execute) -> Result<ContainerConfig, String> {
     let hostname = if execute.hostname.is_empty() { HOSTNAME } else { &execute.hostname };
     Ok(ContainerConfig {
         hostname: hostname.to_owned(),
         user: execute.user.clone(),
-        env: Some(environment),
+        env: Some(environment(host.build, execute)?),
         cmd: Some(execute.arguments.clone()),
         working_dir: execute.directory.clone(),
         ..ContainerConfig::default()

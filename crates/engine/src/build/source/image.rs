@@ -29,7 +29,7 @@ impl Build {
 
     /// [`Self::resolve`], as a plan wants it.
     pub(in crate::build) fn base_image(
-        self: &Arc<Self>,
+        &self,
         reference: &str,
         platform: &Platform,
         pull: bool,
@@ -43,7 +43,7 @@ impl Build {
     }
 
     fn image(
-        self: &Arc<Self>,
+        &self,
         reference: &str,
         platform: &Platform,
         pull: bool,

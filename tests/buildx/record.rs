@@ -1,0 +1,51 @@
+//! Builds that were: what is known of them later.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wharf_testkit::client::eventually;
+
+use crate::{Project, project};
+
+/// The builds that are known, the newest first.
+fn known(p: &Project) -> Vec<Value> {
+    let text = p.docker(&["buildx", "history", "ls", "--no-trunc", "--format", "json"]).ok();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn name(build: &Value) -> String {
+    build["ref"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn builds_are_remembered_with_what_they_said() {
+    let mut p = project(&[("Dockerfile", "FROM busybox\nRUN echo said-$((40 + 2))\n")]);
+    p.build(&["-t", "x"]).ok();
+    p.write("Dockerfile", "FROM busybox\nRUN echo wrong-$((40 + 3)); false\n");
+    p.build(&[]).fails(1, "did not complete successfully");
+    // A record is written when its client is gone.
+    eventually(Duration::from_secs(10), || (known(&p).len() == 2).then_some(()))
+        .expect("both builds are known");
+    let check = |p: &Project| {
+        let all = known(p);
+        let states: Vec<&str> = all.iter().map(|build| build["status"].as_str().unwrap()).collect();
+        assert!(states.contains(&"Completed") && states.contains(&"Error"), "{all:?}");
+        for build in &all {
+            let said = p.docker(&["buildx", "history", "logs", &name(build)]);
+            let word = if build["status"] == "Error" { "wrong-43" } else { "said-42" };
+            assert!(format!("{}{}", said.stdout, said.stderr).contains(word), "{said:?}");
+            let told = p.docker(&["buildx", "history", "inspect", &name(build)]).ok();
+            assert!(told.contains("Build Steps:"), "{told}");
+        }
+    };
+    check(&p);
+    p.d.kill();
+    p.d.launch();
+    check(&p);
+    let gone = name(&known(&p)[0]);
+    p.docker(&["buildx", "history", "rm", &gone]).ok();
+    p.d.stop();
+    p.d.launch();
+    let left = known(&p);
+    assert!(left.len() == 1 && name(&left[0]) != gone, "{left:?}");
+}
