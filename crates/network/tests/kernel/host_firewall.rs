@@ -84,7 +84,7 @@ fn one_family_may_be_closed_alone() {
     let script = "nft 'table ip6 fw { chain input { type filter hook input priority 0; policy drop;
         iif lo accept; ct state established,related accept; meta l4proto ipv6-icmp accept; }; }'";
     let all = published(World::prepared(script, |_| {}));
-    assert_eq!(all.remote_reaches(8080), (true, false));
+    all.eventually(8080, (true, false));
     all.inside_reaches();
 }
 
@@ -107,7 +107,7 @@ fn what_is_allowed_by_name_is_open() {
     for (opening, wanted) in cases {
         let world = World::prepared(CLOSED, |settings| settings.publish_allow = vec![opening.clone()]);
         let all = published(world);
-        assert_eq!(all.remote_reaches(8080), wanted, "{opening:?}");
+        all.eventually(8080, wanted);
         assert_eq!(all.remote_reaches(8081), (false, false));
         let reach = all.world.plane.reach(&tcp("0.0.0.0:8080", "10.81.1.2:80"));
         match (&opening.source, &opening.interface) {
@@ -123,7 +123,7 @@ fn what_is_allowed_by_name_is_open() {
 #[test]
 fn dockers_way_is_open() {
     let all = published(World::prepared(CLOSED, |settings| settings.publish_policy = PublishPolicy::Open));
-    assert_eq!(all.remote_reaches(8080), (true, true));
+    all.eventually(8080, (true, true));
     assert_eq!(all.world.plane.reach(&tcp("0.0.0.0:8080", "10.81.1.2:80")), Reach::Anywhere);
 }
 
@@ -191,7 +191,7 @@ fn ufw_itself() {
     }
     let all = published(World::new());
     all.world.remote.serve(80);
-    assert_eq!(all.remote_reaches(8080), (true, true));
+    all.eventually(8080, (true, true));
     with_private_etc(&all.world, "ufw", "ufw --force enable");
     all.eventually(8080, (false, false));
     works_as_configured(&all);
