@@ -1,8 +1,9 @@
 //! Images from files: load, import, save, tag, list, inspect, remove, and what hostile archives meet.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use wharf_testkit::client::eventually;
 use wharf_testkit::image::{self, Entry};
-use wharf_testkit::{Daemon, daemon};
+use wharf_testkit::{Daemon, SmallDisk, daemon};
 
 fn small(tag: &str, marker: &str) -> Vec<u8> {
     let layer =
@@ -194,4 +195,61 @@ fn blobs(d: &Daemon) -> Vec<String> {
         .unwrap_or_default();
     names.sort();
     names
+}
+
+#[test]
+fn an_image_goes_only_for_the_platform_it_has() {
+    let d = daemon!();
+    d.docker_with(&["load", "-q"], &small("small:1", "x")).ok();
+    let image = d.get("/images/small:1/json").unwrap().json();
+    let (own, other) = (image["Architecture"].as_str().unwrap(), "s390x");
+    let remove = |architecture: &[&str]| {
+        let wanted: Vec<Value> = architecture
+            .iter()
+            .map(|architecture| json!({ "os": "linux", "architecture": architecture }))
+            .collect();
+        // The list in its query, as the stock client writes it: one JSON document a parameter.
+        let query: Vec<String> = wanted
+            .iter()
+            .map(|wanted| format!("platforms={}", wanted.to_string().replace('"', "%22")))
+            .collect();
+        d.request("DELETE", &format!("/images/small:1?{}", query.join("&")), None).unwrap()
+    };
+    let refused = remove(&[other]);
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    assert!(refused.message().contains("does not match the specified platform"), "{}", refused.text());
+    assert_eq!(remove(&[own, other]).status, 400);
+    assert_eq!(d.get("/images/small:1/json").unwrap().status, 200);
+    let removed = remove(&[own]);
+    assert_eq!(removed.status, 200, "{}", removed.text());
+    assert_eq!(removed.json()[0]["Untagged"], "small:1");
+    assert_eq!(d.get("/images/small:1/json").unwrap().status, 404);
+}
+
+#[test]
+fn a_full_disk_ends_a_load_which_leaves_nothing() {
+    let disk = SmallDisk::new(48);
+    let d = Daemon::start_on(&disk, env!("CARGO_BIN_EXE_wharf"), &[]);
+    let content: Vec<u8> =
+        (0..4_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let layer = image::layer(&[Entry::File("large", 0o644, &content)]).unwrap();
+    let config =
+        json!({ "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers" } });
+    let archive = image::archive("large:1", &config, &[layer]).unwrap();
+    let kept = || {
+        let folders = ["blobs/sha256", "partial", "ingest", "snapshots/layers", "trash"];
+        let entries =
+            folders.iter().flat_map(|folder| std::fs::read_dir(disk.path("data").join(folder)).unwrap());
+        entries.map(|entry| entry.unwrap().path()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = kept();
+    for room in [0, 2 << 20] {
+        disk.fill();
+        disk.leave(room);
+        d.docker_with(&["load", "-q"], &archive).fails(1, "no space left on device");
+        let gone = eventually(std::time::Duration::from_secs(10), || (kept() == before).then_some(()));
+        assert!(gone.is_some(), "with {room} bytes: {:?}", kept());
+        disk.free();
+    }
+    assert_eq!(d.docker_with(&["load", "-q"], &archive).ok(), "Loaded image: large:1");
 }

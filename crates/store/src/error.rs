@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The metadata database failed.
-    #[error("metadata database: {0}")]
+    #[error("metadata database: {}", database_words(.0))]
     Database(Box<redb::Error>),
     /// A record in the database cannot be read.
     #[error("metadata database: record {key}: {reason}")]
@@ -94,6 +94,13 @@ impl Error {
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+fn database_words(error: &redb::Error) -> String {
+    match error {
+        redb::Error::Io(error) => words(error),
+        other => other.to_string(),
     }
 }
 

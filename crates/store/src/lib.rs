@@ -36,7 +36,7 @@ mod usage;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::Database;
+use schema::Metadata;
 
 pub use active::GraphDriver;
 pub use batch::{Batch, Unpacked, spread};
@@ -61,7 +61,7 @@ use trash::Trash;
 #[derive(Debug)]
 pub struct Store {
     paths: Paths,
-    database: Database,
+    database: Metadata,
     driver: Driver,
     state: RwLock<State>,
     /// Held while files and records change together: by a batch's commit, by reclaim, by an unpack.

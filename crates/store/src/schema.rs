@@ -15,18 +15,25 @@
 //! Values are JSON, so that a later version may add fields; a change that JSON defaults cannot carry
 //! raises [`VERSION`] and adds a step to [`migrate`].
 
+use std::fs::File;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// The schema this version writes.
 pub(crate) const VERSION: u64 = 1;
 /// redb's page cache, bytes. Everything hot is kept decoded in memory, so that it only serves commits.
 const CACHE: usize = 256 * 1024;
+/// Room behind the database that is claimed before a transaction begins, bytes: far more than any writes anew.
+const HEADROOM: u64 = 512 * 1024;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// A table of JSON documents.
@@ -38,8 +45,51 @@ pub(crate) const NAMES: Table = TableDefinition::new("names");
 pub(crate) const LEASES: Table = TableDefinition::new("leases");
 pub(crate) const STEPS: Table = TableDefinition::new("steps");
 
+/// The database, open.
+///
+/// After a write that failed, be it for want of room, redb refuses every later one until it is opened anew. So the room
+/// is claimed before a transaction begins: where there is none, that one fails, and those after it need not.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    database: Database,
+    /// The same file, only to claim room for it.
+    file: File,
+    /// The length of the file for which that was last done.
+    claimed: AtomicU64,
+}
+
+impl Metadata {
+    /// Begins a transaction that has the room it needs.
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction> {
+        self.claim().doing(|| "make room for the metadata database".to_owned())?;
+        Ok(self.database.begin_write()?)
+    }
+
+    fn claim(&self) -> std::io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if self.claimed.load(Ordering::Relaxed) == length {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, length + HEADROOM) {
+            // A file system that cannot claim room promises none.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.claimed.store(length, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Deref for Metadata {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
 /// Opens the database, making or migrating it as needed.
-pub(crate) fn open(path: &Path) -> Result<Database> {
+pub(crate) fn open(path: &Path) -> Result<Metadata> {
     let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.display().to_string()),
         other => other.into(),
@@ -50,7 +100,8 @@ pub(crate) fn open(path: &Path) -> Result<Database> {
         Some(newer) if newer > VERSION => return Err(Error::NewerSchema { found: newer, known: VERSION }),
         older => migrate(&database, older)?,
     }
-    Ok(database)
+    let file = File::options().read(true).write(true).open(path).doing(|| crate::error::at("open", path))?;
+    Ok(Metadata { database, file, claimed: AtomicU64::new(0) })
 }
 
 fn version(database: &Database) -> Result<Option<u64>> {

@@ -263,10 +263,14 @@ impl Read for Pieces {
     }
 }
 
-/// An archive that cannot be read is the client's fault.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+/// An archive that cannot be read is the client's fault; a disk that is full is not.
 pub(super) fn refused(error: wharf_layer::Error) -> Error {
-    Error::invalid(error.to_string())
+    match error {
+        wharf_layer::Error::Stream(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Error::io("write blob", &error)
+        }
+        other => Error::invalid(other.to_string()),
+    }
 }
 
 #[cfg(test)]
