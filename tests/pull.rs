@@ -424,3 +424,39 @@ fn what_is_damaged_is_found_and_repaired() {
     );
     assert!(!d.wharf(&["system", "check"]).ok().contains("corrupt"));
 }
+
+#[test]
+fn a_daemon_killed_in_the_middle_of_a_pull_goes_on_with_it() {
+    let (registry, mut d) = start();
+    let tar = noise("x", 3_000_000);
+    registry.put_image("app", "latest", PLAIN, &[&tar], &[&tar]);
+    let faulty = Faulty::before(&registry);
+    let blob = format!("/blobs/{}", digest(&tar));
+    faulty.every("GET", blob.clone(), Fault::Slow { bytes: 1 << 16, pause: Duration::from_millis(50) });
+    let name = format!("{}/app", faulty.host());
+    let mut pull = d
+        .command("docker")
+        .args(["pull", &name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let come = || {
+        let sizes = files(&d, "partial").into_iter().map(|file| d.path("data/partial").join(file).metadata());
+        (sizes.flatten().map(|metadata| metadata.len()).sum::<u64>() > 1 << 19).then_some(())
+    };
+    let came = eventually(Duration::from_secs(60), come);
+    d.kill();
+    assert_ne!(pull.wait().unwrap().code(), Some(0));
+    assert!(came.is_some(), "nothing came");
+    d.launch();
+    assert!(d.docker(&["images", "-q"]).ok().is_empty());
+    faulty.behave();
+    d.docker(&["pull", "-q", &name]).ok();
+    let seen = faulty.seen();
+    let last = seen.iter().rfind(|seen| seen.target.contains(&blob)).unwrap();
+    assert!(last.header("range").is_some(), "the second attempt asks for the rest");
+    assert!(files(&d, "partial").is_empty());
+    d.docker(&["rmi", &name]).ok();
+    assert_empty(&d);
+}
