@@ -1,7 +1,8 @@
 //! `wharf build`: what it takes, what it gives, and what it says.
 
+use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -151,11 +152,19 @@ fn results_that_leave_the_engine() {
 
 /// Whether some file below a directory has these bytes.
 fn holds(dir: &Path, needle: &str) -> bool {
+    found(dir, needle, &mut HashSet::new())
+}
+
+/// Files of many names are read once: an image may have hundreds.
+fn found(dir: &Path, needle: &str, seen: &mut HashSet<u64>) -> bool {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
-        if path.is_dir() && !path.is_symlink() {
-            return holds(&path, needle);
+        let Ok(meta) = path.symlink_metadata() else { return false };
+        if meta.is_dir() {
+            return found(&path, needle, seen);
         }
-        path.is_file() && fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle))
+        meta.is_file()
+            && seen.insert(meta.ino())
+            && fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle))
     })
 }
 
