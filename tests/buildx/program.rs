@@ -95,6 +95,7 @@ async fn solve(bridge: &mut Bridge, definition: pb::Definition) -> Done<String> 
     let request = frontend::SolveRequest {
         definition: Some(definition),
         allow_result_return: true,
+        allow_result_array_ref: true,
         ..frontend::SolveRequest::default()
     };
     let answer = bridge.solve(request).await?.into_inner();

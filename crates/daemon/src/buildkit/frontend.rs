@@ -77,7 +77,7 @@ async fn built_in(
     if let Some(answer) = subrequest::described(given) {
         return Ok(Read::Here(answer));
     }
-    let refused = |failure: BuildFailure| match failure.frontend {
+    let refused = |failure: BuildFailure| match failure.frontend() {
         Some(line) => Ok(Read::Elsewhere(line)),
         None => Err(error::status(&failure)),
     };

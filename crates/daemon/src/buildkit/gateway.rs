@@ -122,7 +122,7 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         let first = answer.results.first().map(|(_, outcome)| outcome.id.clone());
         Ok(Response::new(wire::SolveResponse {
             r#ref: if request.allow_result_return { String::new() } else { first.unwrap_or_default() },
-            result: Some(run::as_result(answer)),
+            result: Some(run::as_result(answer, request.allow_result_array_ref)),
         }))
     }
 

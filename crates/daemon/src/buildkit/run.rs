@@ -93,8 +93,12 @@ fn platform(key: &str, outcome: &Outcome) -> Platform {
     })
 }
 
-/// What a frontend came to, as the gateway answers it.
-pub(super) fn as_result(answer: Answer) -> frontend::Result {
+/// What a frontend came to, as the gateway answers it; in the form that callers of long ago read, where one says nothing of
+/// the other.
+pub(super) fn as_result(answer: Answer, new_form: bool) -> frontend::Result {
+    if !new_form {
+        return as_old_result(answer);
+    }
     let reference =
         |outcome: &Outcome| frontend::Ref { id: outcome.id.clone(), def: Some(llb::definition_of(outcome)) };
     let result = if answer.by_platform {
@@ -106,4 +110,16 @@ pub(super) fn as_result(answer: Answer) -> frontend::Result {
         Some(result::Result::Ref(first.unwrap_or_default()))
     };
     frontend::Result { metadata: answer.metadata, attestations: HashMap::new(), result }
+}
+
+fn as_old_result(answer: Answer) -> frontend::Result {
+    let id = |outcome: &Outcome| outcome.id.clone();
+    let result = if answer.by_platform {
+        let named = answer.results.iter().map(|(platform, outcome)| (platform.to_string(), id(outcome)));
+        result::Result::RefsDeprecated(frontend::RefMapDeprecated { refs: named.collect() })
+    } else {
+        let first = answer.results.first().map(|(_, outcome)| id(outcome));
+        result::Result::RefDeprecated(first.unwrap_or_default())
+    };
+    frontend::Result { metadata: answer.metadata, attestations: HashMap::new(), result: Some(result) }
 }

@@ -94,7 +94,7 @@ fn lint(planned: Result<Vec<Planned>, BuildFailure>) -> Result<Answer, BuildFail
             let Some(first) = planned.into_iter().next() else { return Ok(Answer::default()) };
             (first.plan.warnings, first.file, None)
         }
-        Err(failure) if failure.frontend.is_some() => return Err(failure),
+        Err(failure) if failure.foreign => return Err(failure),
         Err(failure) => {
             let Some(place) = failure.place.clone() else { return Err(failure) };
             (Vec::new(), (place.file.clone(), place.text.clone()), Some((failure.message, place.lines)))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wharf_build::dockerfile::Lines;
+use wharf_build::dockerfile::{Directives, Lines};
 use wharf_oci::Digest;
 
 use crate::error::{Error, ErrorKind};
@@ -23,8 +23,8 @@ pub struct BuildFailure {
     pub canceled: bool,
     /// The exit code of the process that failed.
     pub code: Option<i32>,
-    /// The image whose frontend is to read the Dockerfile, as its first line says: nothing was done yet.
-    pub frontend: Option<String>,
+    /// The Dockerfile is to be read by a frontend that it names at its place: nothing was done yet.
+    pub foreign: bool,
 }
 
 /// A place in a Dockerfile.
@@ -48,8 +48,15 @@ impl BuildFailure {
             place: None,
             canceled: false,
             code: None,
-            frontend: None,
+            foreign: false,
         }
+    }
+
+    /// The line that names the frontend which is to read the Dockerfile; `None`: it failed for another reason.
+    #[must_use]
+    pub fn frontend(&self) -> Option<String> {
+        let place = self.place.as_ref().filter(|_| self.foreign)?;
+        Directives::read(&place.text).ok()?.syntax.map(|(line, _)| line)
     }
 
     /// The build was ended by its client.

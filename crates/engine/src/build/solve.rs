@@ -251,7 +251,7 @@ fn own_language(file: &(String, Arc<str>)) -> Result<(), BuildFailure> {
     match directives.syntax {
         Some((ref image, lines)) if !directives.is_built_in() => Err(BuildFailure {
             place: Some(place(file, lines)),
-            frontend: Some(image.clone()),
+            foreign: true,
             ..BuildFailure::new(
                 ErrorKind::NotImplemented,
                 format!("the frontend {image} cannot be run for this API: builds of BuildKit's can"),
