@@ -50,11 +50,11 @@ impl World {
         run("nsenter", &[&format!("--net={}", self.host), "sh", "-ec", script])
     }
 
-    fn from_host(&self, address: &str) -> String {
+    fn host_gets(&self, address: &str) -> String {
         get(&["nsenter", &format!("--net={}", self.host)], address)
     }
 
-    fn from_remote(&self, address: &str) -> String {
+    fn remote_gets(&self, address: &str) -> String {
         get(&["ip", "netns", "exec", &self.remote], address)
     }
 
@@ -146,9 +146,9 @@ fn all_reach_all(world: &World, webs: &[Web<'_>], when: &str) {
             let answered = eventually(Duration::from_secs(10), || Some(()).filter(|()| ask() == web.name));
             assert!(answered.is_some(), "{when}: {} is not reached from {from}", web.name);
         };
-        reached("the host", &|| world.from_host(&address));
-        reached("its loopback", &|| world.from_host(&format!("127.0.0.1:{}", web.port)));
-        reached("another host", &|| world.from_remote(&address));
+        reached("the host", &|| world.host_gets(&address));
+        reached("its loopback", &|| world.host_gets(&format!("127.0.0.1:{}", web.port)));
+        reached("another host", &|| world.remote_gets(&address));
         for other in webs {
             // Whether theirs reach themselves that way is theirs.
             if other.engine.is_none() || other.name != web.name {

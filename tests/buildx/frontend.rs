@@ -6,8 +6,7 @@ use super::program;
 use crate::{Project, project};
 
 /// What the image runs: the harness of this program speaks to nobody, the frontend on the streams it was given.
-const ENTRY: &str =
-    "exec /frontend --exact buildx::frontend::the_program --ignored --nocapture 3<&0 4>&1 >/dev/null </dev/null";
+const ENTRY: &str = "exec /frontend --exact buildx::frontend::the_program --ignored --nocapture 3<&0 4>&1 >/dev/null </dev/null";
 
 #[test]
 #[ignore = "what the image of the other tests runs"]

@@ -20,11 +20,11 @@ use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, SolveResponse, St
 use tokio::sync::mpsc;
 use tonic::{Request, Status};
 use wharf_api::client::Client;
+use wharf_api::rpc::{Caller, LARGEST};
 
 use self::context::Context;
 use self::progress::{Mode, State};
 use self::session::{Auth, Directories, Offer, Outputs, Secrets};
-use wharf_api::rpc::{Caller, LARGEST};
 use super::Outcome;
 use crate::connect::Target;
 use crate::error::CliError;

@@ -47,12 +47,15 @@ const DEEPEST: usize = 8;
 /// The largest definition in a file, in bytes.
 const LARGEST: u64 = 32 << 20;
 
+/// A graph, and what comes of it.
+type Read = (Graph, Option<Edge>);
+
 /// The graph of a definition; the images in it are looked up, the definitions in it are read.
 pub(in crate::buildkit) async fn graph(
     state: &Arc<BuildKit>,
     solving: &Arc<Solving>,
     definition: &pb::Definition,
-) -> Result<(Graph, Option<Edge>), Status> {
+) -> Result<Read, Status> {
     within(state, solving, definition, 0).await
 }
 
@@ -61,7 +64,7 @@ fn within<'a>(
     solving: &'a Arc<Solving>,
     definition: &'a pb::Definition,
     depth: usize,
-) -> Pin<Box<dyn Future<Output = Result<(Graph, Option<Edge>), Status>> + Send + 'a>> {
+) -> Pin<Box<dyn Future<Output = Result<Read, Status>> + Send + 'a>> {
     Box::pin(async move {
         if depth > DEEPEST {
             return Err(Status::unknown(format!("more than {DEEPEST} definitions are within one another")));

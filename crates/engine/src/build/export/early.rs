@@ -35,7 +35,7 @@ struct State {
 enum Slot {
     Waiting,
     Packing,
-    Packed(PackedStep),
+    Packed(Box<PackedStep>),
     /// It was taken, or is better packed by who wants it.
     Over,
 }
@@ -89,7 +89,7 @@ impl Early {
                 }
                 slot => {
                     let Slot::Packed(packed) = std::mem::replace(slot, Slot::Over) else { return None };
-                    return Some(packed);
+                    return Some(*packed);
                 }
             }
         }
@@ -131,7 +131,7 @@ impl Shared {
             let mut done = self.lock();
             done.batch = batch;
             if let Some(packed) = packed {
-                done.steps.insert(id.clone(), Slot::Packed(packed));
+                done.steps.insert(id.clone(), Slot::Packed(Box::new(packed)));
             }
             drop(done);
             drop(at);
