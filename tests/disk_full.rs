@@ -85,7 +85,7 @@ fn a_build_that_finds_no_room_leaves_nothing() {
         .unwrap();
     let folder = context.path().to_str().unwrap();
     let used = || {
-        rustix::fs::statvfs(&disk.path("data"))
+        rustix::fs::statvfs(disk.path("data"))
             .map(|stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
             .unwrap()
     };
