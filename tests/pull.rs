@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wharf_testkit::client::{eventually, patience};
 use wharf_testkit::image::{self, Entry};
 use wharf_testkit::registry::{Fault, Faulty, Registry, digest};
-use wharf_testkit::{Daemon, daemon};
+use wharf_testkit::{Daemon, SmallDisk, daemon};
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -459,4 +459,29 @@ fn a_daemon_killed_in_the_middle_of_a_pull_goes_on_with_it() {
     assert!(files(&d, "partial").is_empty());
     d.docker(&["rmi", &name]).ok();
     assert_empty(&d);
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_a_pull_which_gives_its_room_back() {
+    let disk = SmallDisk::new(48);
+    let registry = Registry::start();
+    let d = Daemon::start_on(&disk, env!("CARGO_BIN_EXE_wharf"), &[]);
+    let layer = noise("x", 4_000_000);
+    registry.put_image("app", "latest", PLAIN, &[&layer], &[&layer]);
+    let name = format!("{}/app", registry.host());
+    // First no room at all, then room for a part of it.
+    for room in [0, 2 << 20] {
+        disk.fill();
+        disk.leave(room);
+        d.docker(&["pull", &name]).fails(1, "no space left on device");
+        let partial = || -> u64 {
+            let files = std::fs::read_dir(disk.path("data/partial")).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+        };
+        let gone = eventually(Duration::from_secs(10), || (partial() == 0).then_some(()));
+        assert!(gone.is_some(), "with {room} bytes left, {} stay", partial());
+        disk.free();
+    }
+    d.docker(&["pull", "-q", &name]).ok();
+    d.docker(&["rmi", &name]).ok();
 }

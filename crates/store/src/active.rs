@@ -1,6 +1,6 @@
 //! Containers' writable snapshots.
 //!
-//! The directory's own name says which image is below, so that making one is three mkdirs and no write:
+//! The directory's own name says which image is below, so that making one is three mkdirs, a rename and no write:
 //! nothing here is synced, the container's own record is what counts. Orphans are swept by [`Store::retain_actives`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +13,11 @@ use wharf_sys::mount::Recipe;
 use crate::Store;
 use crate::error::{Doing, Error, Result, at};
 use crate::paths::Paths;
+use crate::trash::Trash;
 use crate::usage::{self, Usage};
+
+/// What the name of a snapshot begins with that is not whole yet; no id does.
+const MAKING: &str = ".";
 
 /// What `docker inspect` shows as `GraphDriver`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +48,13 @@ impl Store {
         }
         let dir = directory(&self.paths, container, image);
         let lower = self.lower(image)?;
-        self.snapshotter().create(&dir, &lower).inspect_err(|_| {
+        // It has its name once it is whole: a crash in between leaves what the next start takes away.
+        let making = self.paths.actives().join(format!("{MAKING}{container}"));
+        let made = self.snapshotter().create(&making, &lower);
+        let made = made.and_then(|()| fs::rename(&making, &dir).doing(|| at("rename", &making)));
+        made.inspect_err(|_| {
             self.write().actives.remove(container);
-            if let Err(error) = self.trash.take(&dir) {
+            if let Err(error) = self.trash.take(&making) {
                 tracing::warn!("{error}");
             }
         })
@@ -188,13 +196,17 @@ fn directory(paths: &Paths, container: &str, image: Option<&Digest>) -> PathBuf 
     })
 }
 
-/// The snapshots on disk.
-pub(crate) fn scan(paths: &Paths) -> Result<HashMap<String, Option<Digest>>> {
+/// The snapshots on disk; those that are not whole go.
+pub(crate) fn scan(paths: &Paths, trash: &Trash) -> Result<HashMap<String, Option<Digest>>> {
     let dir = paths.actives();
     let mut actives = HashMap::new();
     for entry in fs::read_dir(&dir).doing(|| at("read", &dir))? {
         let name = entry.doing(|| at("read", &dir))?.file_name();
         let Some(name) = name.to_str() else { continue };
+        if name.starts_with(MAKING) {
+            trash.take(&dir.join(name))?;
+            continue;
+        }
         match name.split_once('@') {
             None => actives.insert(name.to_owned(), None),
             Some((id, image)) => match Digest::from_hex(image) {

@@ -34,7 +34,7 @@ impl Store {
         for key in doubtful {
             trash.take(&paths.layers().join(key))?;
         }
-        state.actives = crate::active::scan(&paths)?;
+        state.actives = crate::active::scan(&paths, &trash)?;
         let store = Arc::new(Self {
             paths,
             database,

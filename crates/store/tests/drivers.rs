@@ -163,6 +163,26 @@ fn containers_survive_a_restart_and_orphans_do_not() {
 }
 
 #[test]
+fn a_snapshot_that_was_half_made_is_made_again() {
+    on_every_driver(|root, driver| {
+        let store = Store::open(root, Some(driver)).unwrap();
+        let id = image(&store, "i", &[layer(&[("file", "content")])]);
+        store.create_active("c", Some(&id)).unwrap();
+        close(store);
+        // As a crash leaves it: no name yet, and not all that is in it.
+        let actives = root.join("snapshots/active");
+        let whole = actives.join(names(&actives).pop().unwrap());
+        fs::remove_dir_all(&whole).unwrap();
+        fs::create_dir(actives.join(".c")).unwrap();
+        let store = Store::open(root, Some(driver)).unwrap();
+        assert!(store.actives().is_empty() && names(&actives).is_empty());
+        store.create_active("c", Some(&id)).unwrap();
+        assert_eq!(read(&crate::root(&store, "c"), "file"), Some("content".into()));
+        close(store);
+    });
+}
+
+#[test]
 fn what_nothing_reaches_is_freed_and_what_a_container_needs_is_not() {
     on_every_driver(|dir, driver| {
         let store = Store::open(dir, Some(driver)).unwrap();

@@ -351,7 +351,8 @@ impl Daemon {
             }
             held
         };
-        eventually(Duration::from_secs(5), || Some(()).filter(|()| look().is_empty()));
+        // What was removed is freed in its own time.
+        eventually(Duration::from_secs(60), || Some(()).filter(|()| look().is_empty()));
         look()
     }
 

@@ -76,7 +76,13 @@ impl Receipt<'_> {
                 let Some(piece) = incoming.blocking_recv() else {
                     return Err(Error::unavailable(format!("blob {} did not arrive whole", blob.digest)));
                 };
-                io::Write::write_all(&mut writer, &piece).map_err(|error| Error::io("write blob", &error))?;
+                if let Err(error) = io::Write::write_all(&mut writer, &piece) {
+                    if error.kind() == io::ErrorKind::StorageFull {
+                        // Bytes that fill the disk are in the way of more than the next attempt.
+                        writer.restart()?;
+                    }
+                    return Err(Error::io("write blob", &error));
+                }
                 (self.progress)(writer.size());
                 pass(&mut queue, piece);
             }
