@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<String> {
     }
     let folder = tempfile::tempdir()?;
     fill(folder.path(), &arguments.base).context("make the context")?;
-    let row = |what: &str| Row::new(what, "ms", builders.len());
+    let row = |what: &str| Row::new(what, "ms", builders.len()).among(engines.len());
     let mut rows = [
         row("cold").wants(Wanted::Less(2.0)),
         row("fully cached"),

@@ -132,6 +132,8 @@ pub(crate) struct Row {
     unit: &'static str,
     samples: Vec<Vec<f64>>,
     wanted: Option<Wanted>,
+    /// So many of the first columns are engines to be compared; others are for the eye.
+    judged: usize,
 }
 
 /// What the first of the engines should reach.
@@ -166,7 +168,12 @@ impl Wanted {
 
 impl Row {
     fn new(what: impl Into<String>, unit: &'static str, engines: usize) -> Self {
-        Self { what: what.into(), unit, samples: vec![Vec::new(); engines], wanted: None }
+        Self { what: what.into(), unit, samples: vec![Vec::new(); engines], wanted: None, judged: engines }
+    }
+
+    /// The same with columns behind those of the first `judged` engines that no target is about.
+    fn among(self, judged: usize) -> Self {
+        Self { judged, ..self }
     }
 
     /// The same with a target.
@@ -262,7 +269,8 @@ fn table_of(names: &[&str], rows: &[Row]) -> String {
             text += &format!("{:>26}", format!("{middle:.2} ({least:.2}){ratio}"));
         }
         if let Some(wanted) = row.wanted {
-            let medians: Vec<f64> = row.samples.iter().map(|samples| median(samples)).collect();
+            let medians: Vec<f64> =
+                row.samples.iter().take(row.judged).map(|samples| median(samples)).collect();
             text += &wanted.judge(&medians);
         }
     }
