@@ -137,11 +137,7 @@ async fn ended(handle: &Handle, events: &mut Events, cancel: &Cancel) -> Result<
             event = events.recv() => event,
             () = canceled(cancel), if !killed => {
                 killed = true;
-                for done in [handle.stop_intended().await, handle.kill_all().await] {
-                    if let Err(error) = done {
-                        tracing::warn!("end a build step: {error}");
-                    }
-                }
+                kill(handle).await;
                 continue;
             }
         };
@@ -149,6 +145,15 @@ async fn ended(handle: &Handle, events: &mut Events, cancel: &Cancel) -> Result<
             Some(Event::Exited { exit: Exit { code, .. }, .. }) => return Ok(code.unwrap_or(KILLED)),
             Some(_) => {}
             None => return Err("the process's supervisor was killed".to_owned()),
+        }
+    }
+}
+
+/// Ends what runs, and whatever it left behind.
+async fn kill(handle: &Handle) {
+    for done in [handle.stop_intended().await, handle.kill_all().await] {
+        if let Err(error) = done {
+            tracing::warn!("end a build's process: {error}");
         }
     }
 }

@@ -21,7 +21,7 @@ use wharf_shim::{Events, Handle};
 use wharf_store::Step as Scratch;
 use wharf_sys::root::Root;
 
-use super::{KILLED, READ, Streams, record, within};
+use super::{KILLED, READ, Streams, kill, record, within};
 use crate::build::host::Hosted;
 use crate::build::solve::RunOptions;
 use crate::build::vertex::Steps;
@@ -340,11 +340,7 @@ async fn run(
             event = events.recv() => event,
             () = canceled(cancel), if !killed => {
                 killed = true;
-                for done in [handle.stop_intended().await, handle.kill_all().await] {
-                    if let Err(error) = done {
-                        tracing::warn!("end a container of a build: {error}");
-                    }
-                }
+                kill(&handle).await;
                 continue;
             }
         };
