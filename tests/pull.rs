@@ -232,7 +232,15 @@ fn a_cut_pull_goes_on_after_a_restart() {
     registry.put_image("app", "latest", PLAIN, &[&small, &tar], &[&small, &tar]);
     let faulty = Faulty::before(&registry);
     let blob = format!("/blobs/{}", digest(&tar));
-    faulty.every("GET", blob.clone(), Fault::CutAfter(2_000_000));
+    // A layer that breaks off ends the downloads beside it: not before the small one has come whole.
+    let arrived = d.path("data/blobs/sha256").join(digest(&small).replace("sha256:", ""));
+    let broken = blob.clone();
+    faulty.rule(move |seen| {
+        (seen.method == "GET" && seen.target.contains(&broken)).then(|| {
+            eventually(Duration::from_secs(10), || arrived.exists().then_some(()));
+            Fault::CutAfter(2_000_000)
+        })
+    });
     let name = format!("{}/app", faulty.host());
     let failed = d.docker(&["pull", &name]);
     assert_eq!(failed.code, 1);

@@ -95,7 +95,7 @@ impl Seen {
     }
 }
 
-type Rule = Box<dyn Fn(&Seen) -> Option<Fault> + Send + Sync>;
+type Rule = Arc<dyn Fn(&Seen) -> Option<Fault> + Send + Sync>;
 
 /// What the threads share.
 struct Shared {
@@ -161,9 +161,9 @@ impl Faulty {
         self.address.to_string()
     }
 
-    /// Decides by code: the first rule that gives a fault wins.
+    /// Decides by code: the first rule that gives a fault wins. It may wait: other requests go on.
     pub fn rule(&self, rule: impl Fn(&Seen) -> Option<Fault> + Send + Sync + 'static) {
-        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(rule));
+        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(rule));
     }
 
     /// Spoils every request of `method` whose path and query contain `part`.
@@ -216,9 +216,8 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         headers: head.headers.clone(),
     };
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
-    let rules = shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+    let rules = shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let fault = rules.iter().find_map(|rule| rule(&seen));
-    drop(rules);
     let done = pass(&mut client, stream, head, &seen, fault, shared);
     // What was sent must arrive before the connection ends: reading the rest keeps the kernel from resetting it.
     let _ = stream.shutdown(Shutdown::Write);
