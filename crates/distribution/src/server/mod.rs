@@ -29,6 +29,7 @@ pub mod range;
 pub mod route;
 mod serve;
 mod storage;
+mod tail;
 mod tls;
 mod uploads;
 

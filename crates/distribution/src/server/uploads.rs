@@ -8,19 +8,28 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use super::name::{Algorithm, ContentDigest, Hasher, Repository, UploadId};
+use super::tail::Tail;
 
 /// Blobs this many bytes are hashed and written at once.
 const READ_AGAIN: usize = 1 << 18;
+/// Files are written in blocks of this many bytes, at multiples of it: the page cache takes such a block as one, while
+/// pieces as a connection happens to give them cost twice the time.
+const BLOCK: usize = 256 << 10;
+/// How much room is asked for at once, of what is announced: an extent found beforehand is cheaper than one found page
+/// by page, and nobody gets more than this for an announcement alone.
+const ROOM: u64 = 16 << 20;
 
 /// A write that took this long had to wait for the disk.
 const SLOW: Duration = Duration::from_millis(50);
@@ -80,6 +89,12 @@ pub(crate) struct Running {
     file: Option<File>,
     hasher: Hasher,
     hashed: u64,
+    /// What came after the last whole block, hashed but not written.
+    tail: Tail,
+    /// Where the upload will end, if a request said so.
+    announced: u64,
+    /// Up to where the file has its room.
+    reserved: u64,
 }
 
 /// Exclusive use of an upload.
@@ -116,7 +131,14 @@ impl Uploads {
     }
 
     fn upload(&self, id: UploadId, repository: Repository, algorithm: Algorithm, written: u64) -> Upload {
-        let running = Running { file: None, hasher: Hasher::new(algorithm), hashed: 0 };
+        let running = Running {
+            file: None,
+            hasher: Hasher::new(algorithm),
+            hashed: 0,
+            tail: Tail::default(),
+            announced: 0,
+            reserved: 0,
+        };
         Upload {
             path: self.folder.join(id.as_str()),
             id,
@@ -273,49 +295,61 @@ impl Held {
         &self.upload
     }
 
+    /// Says that `length` more bytes will come.
+    pub(crate) fn announce(&mut self, length: u64) {
+        self.running.announced = self.written().saturating_add(length);
+    }
+
     /// Forgets the bytes behind `end`. Blocks.
     pub(crate) fn cut_to(&mut self, end: u64) -> io::Result<()> {
-        self.append(&[])?;
-        let Running { file: Some(file), hasher, hashed } = &mut *self.running else { return Ok(()) };
-        file.set_len(end)?;
-        file.seek(SeekFrom::Start(end))?;
-        (*hasher, *hashed) = (Hasher::new(hasher.algorithm()), 0);
+        self.running.forget_tail();
+        self.running.open(&self.upload.path)?.set_len(end)?;
+        self.running.hash_again();
         self.upload.written.store(end, Ordering::Release);
         Ok(())
     }
 
-    /// Adds bytes at the end. Blocks.
-    pub(crate) fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+    /// Adds bytes at the end; those after the last whole block are written by [`Self::flush`]. Blocks.
+    pub(crate) fn append(&mut self, pieces: Vec<Bytes>) -> io::Result<()> {
         let written = self.written();
-        if self.running.file.is_none() {
-            let mut file = File::options().read(true).write(true).open(&self.upload.path)?;
-            file.seek(SeekFrom::Start(written))?;
-            self.running.file = Some(file);
-        }
-        let Running { file: Some(file), hasher, hashed } = &mut *self.running else { return Ok(()) };
-        let mut end = written;
         for piece in pieces {
-            if let Err(error) = file.write_all(piece) {
-                // What is behind the last whole piece does not count, and is written over.
-                file.set_len(end)?;
-                file.seek(SeekFrom::Start(end))?;
-                return Err(error);
-            }
-            if *hashed == end {
-                hasher.update(piece);
-                *hashed += piece.len() as u64;
-            }
-            end += piece.len() as u64;
+            self.running.take(written, piece);
+        }
+        let end = (written + self.running.tail.size() as u64) / BLOCK as u64 * BLOCK as u64;
+        self.write_to(end.max(written))
+    }
+
+    /// Writes all that was added. Blocks.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.write_to(self.written() + self.running.tail.size() as u64)
+    }
+
+    fn write_to(&mut self, end: u64) -> io::Result<()> {
+        let written = self.written();
+        if end == written {
+            return Ok(());
+        }
+        let outcome = self.running.write(&self.upload.path, written, end);
+        if outcome.is_ok() {
             self.upload.written.store(end, Ordering::Release);
         }
-        Ok(())
+        outcome
+    }
+
+    /// Of what was announced and did not come.
+    fn give_room_back(&self) {
+        let written = self.written();
+        if let Some(file) = self.running.file.as_ref().filter(|_| self.running.reserved > written) {
+            let _ = file.set_len(written);
+        }
     }
 
     /// The digest of all bytes by `algorithm`, with the file they are in and its path. Blocks.
     pub(crate) fn digest(&mut self, algorithm: Algorithm) -> io::Result<(ContentDigest, &File, &Path)> {
+        self.flush()?;
         let written = self.written();
-        self.append(&[])?;
-        let Running { file: Some(file), hasher, hashed } = &mut *self.running else {
+        self.running.open(&self.upload.path)?;
+        let Running { file: Some(file), hasher, hashed, .. } = &mut *self.running else {
             return Err(io::Error::other("the upload has no file"));
         };
         if hasher.algorithm() != algorithm {
@@ -329,24 +363,78 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// Uploads that nobody adds to hold no descriptor.
+    /// What came of a request that was given up is kept, and uploads that nobody adds to hold no descriptor.
     fn drop(&mut self) {
-        self.running.file = None;
+        if self.is_open() {
+            // The next request learns from `written` what could not be.
+            let _ = self.flush();
+            self.give_room_back();
+        }
+        self.running.forget_tail();
+        (self.running.file, self.running.announced, self.running.reserved) = (None, 0, 0);
+    }
+}
+
+impl Running {
+    fn open(&mut self, path: &Path) -> io::Result<&File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::options().read(true).write(true).open(path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// Takes a piece that follows what is in the file, `written` bytes, and in the tail.
+    fn take(&mut self, written: u64, piece: Bytes) {
+        if self.hashed == written + self.tail.size() as u64 {
+            self.hasher.update(&piece);
+            self.hashed += piece.len() as u64;
+        }
+        self.tail.push(piece);
+    }
+
+    /// Writes the tail from `start` up to `end`. What a write that failed has written does not count, and is cut off.
+    fn write(&mut self, path: &Path, start: u64, end: u64) -> io::Result<()> {
+        let room = self.announced.min(start.saturating_add(ROOM));
+        self.open(path)?;
+        let Self { file: Some(file), tail, reserved, .. } = self else { return Ok(()) };
+        if end > *reserved && room.saturating_sub(start) > BLOCK as u64 {
+            // Whether there is room is for the write to say: some file systems cannot tell beforehand.
+            let _ = fallocate(&*file, FallocateFlags::KEEP_SIZE, start, room - start);
+            *reserved = room;
+        }
+        let outcome = tail.write(file, start, usize::try_from(end - start).unwrap_or(usize::MAX));
+        if outcome.is_err() {
+            file.set_len(start)?;
+            self.forget_tail();
+        }
+        outcome
+    }
+
+    /// Drops what is not written.
+    fn forget_tail(&mut self) {
+        if self.tail.size() > 0 {
+            self.tail = Tail::default();
+            self.hash_again();
+        }
+    }
+
+    fn hash_again(&mut self) {
+        (self.hasher, self.hashed) = (Hasher::new(self.hasher.algorithm()), 0);
     }
 }
 
 /// Takes the running digest from where it is to the end of the file.
-fn read_again(file: &mut File, hasher: &mut Hasher, hashed: &mut u64, end: u64) -> io::Result<()> {
-    file.seek(SeekFrom::Start(*hashed))?;
+fn read_again(file: &File, hasher: &mut Hasher, hashed: &mut u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; READ_AGAIN];
     while *hashed < end {
         let left = usize::try_from(end - *hashed).unwrap_or(usize::MAX).min(buffer.len());
-        let read = file.read(&mut buffer[..left])?;
+        let read = file.read_at(&mut buffer[..left], *hashed)?;
         if read == 0 {
             return Err(io::Error::other("the upload's file is shorter than it was"));
         }
         hasher.update(&buffer[..read]);
         *hashed += read as u64;
     }
-    file.seek(SeekFrom::Start(end)).map(drop)
+    Ok(())
 }

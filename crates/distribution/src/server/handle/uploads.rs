@@ -214,11 +214,13 @@ pub(super) async fn cancel(registry: &Arc<Registry>, name: &Repository, id: &Upl
 /// memory.
 async fn receive(
     registry: &Registry,
-    held: Held,
+    mut held: Held,
     body: Incoming,
     length: Option<u64>,
 ) -> Result<Held, Refusal> {
     let mut batches = Batches { body, ended: None };
+    let announced = length.or_else(|| batches.body.size_hint().exact());
+    held.announce(announced.unwrap_or(0).min(registry.options.blob_limit));
     let taken = take(registry, held, &mut batches, length).await;
     if taken.is_err() {
         batches.drain().await;
@@ -255,7 +257,7 @@ async fn take(
         }
         writer = Writer::start(writer.finish().await?, batch, pace)?;
     };
-    let mut held = writer.finish().await?;
+    let mut held = Writer::flush(writer.finish().await?, pace).await?;
     match outcome {
         Ok(()) if length.is_none_or(|length| taken == start + length) => Ok(held),
         Ok(()) => Err(Refusal::new(Code::SizeInvalid, "there are fewer bytes than announced")),
@@ -277,14 +279,22 @@ impl Writer {
     fn start(mut held: Held, batch: Vec<Bytes>, pace: &Pace) -> Result<Self, Refusal> {
         if pace.is_quick() {
             let begun = Instant::now();
-            held.append(&batch).doing("write an upload")?;
+            held.append(batch).doing("write an upload")?;
             pace.took(begun.elapsed());
             return Ok(Self::Idle(held));
         }
         Ok(Self::Busy(tokio::task::spawn_blocking(move || {
-            let outcome = held.append(&batch);
+            let outcome = held.append(batch);
             (held, outcome)
         })))
+    }
+
+    /// Writes what no block was full of.
+    async fn flush(mut held: Held, pace: &Pace) -> Result<Held, Refusal> {
+        if pace.is_quick() {
+            return held.flush().doing("write an upload").map(|()| held);
+        }
+        blocking("write an upload", move || held.flush().map(|()| held)).await
     }
 
     async fn finish(self) -> Result<Held, Refusal> {

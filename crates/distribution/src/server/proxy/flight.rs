@@ -148,7 +148,10 @@ async fn carry(
             let full = batch.iter().map(Bytes::len).sum::<usize>() >= BATCH;
             if let Some(mut writing) = held.take_if(|_| full || ended) {
                 let pieces = std::mem::take(&mut batch);
-                let append = move || writing.append(&pieces).map(|()| writing);
+                let append = move || {
+                    writing.append(pieces)?;
+                    if ended { writing.flush().map(|()| writing) } else { Ok(writing) }
+                };
                 let written = blocking("write a blob", append).await?;
                 progress.send_replace(Progress::Written(written.written()));
                 held = Some(written);
