@@ -15,6 +15,8 @@ pub(super) mod meta {
     pub(in crate::firewall) const OIFNAME: u32 = 7;
     pub(in crate::firewall) const NFPROTO: u32 = 15;
     pub(in crate::firewall) const L4PROTO: u32 = 16;
+    pub(in crate::firewall) const IIFGROUP: u32 = 21;
+    pub(in crate::firewall) const OIFGROUP: u32 = 22;
     pub(in crate::firewall) const IIFKIND: u32 = 26;
     pub(in crate::firewall) const OIFKIND: u32 = 27;
 }

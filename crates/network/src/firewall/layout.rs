@@ -87,6 +87,8 @@ pub(super) struct Shape {
     /// Families whose forwarding was turned on here: between interfaces of others it stays off.
     pub(super) guard4: bool,
     pub(super) guard6: bool,
+    /// The group of the bridges that the instance made.
+    pub(super) group: u32,
     pub(super) gate: Gate,
 }
 
@@ -168,14 +170,10 @@ fn early(transaction: &mut Transaction, shape: &Shape) {
     let hook = Hook { chain_type: "filter", number: PREROUTING, priority: RAW };
     base(transaction, "early", hook, shape);
     for source in [true, false] {
-        let rule = Rule::new().not_coming_by("lo").v4().within(source, loopback());
+        // What hardly any packet is comes first: all that come in pass here.
+        let rule = Rule::new().v4().loopback(source).not_coming_by("lo");
         transaction.append("early", &rule.verdict(Verdict::Drop));
     }
-}
-
-fn loopback() -> ipnet::IpNet {
-    // 8 is a prefix length of IPv4.
-    ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8))
 }
 
 fn ports(transaction: &mut Transaction, shape: &Shape) {
@@ -254,6 +252,9 @@ fn forward(transaction: &mut Transaction, shape: &Shape) {
     ours(transaction);
     let hook = Hook { chain_type: "filter", number: FORWARD, priority: BEFORE_FILTER };
     base(transaction, "forward", hook, shape);
+    // A number is compared with less than a name is looked up; bridges that people made are known by name alone.
+    transaction.append("forward", &Rule::new().coming_by_group(shape.group).verdict(Verdict::Goto("ours")));
+    transaction.append("forward", &Rule::new().leaving_by_group(shape.group).verdict(Verdict::Goto("ours")));
     transaction.append("forward", &Rule::new().coming_by_any(BRIDGES).verdict(Verdict::Goto("ours")));
     transaction.append("forward", &Rule::new().leaving_by_any(BRIDGES).verdict(Verdict::Goto("ours")));
     if !shape.guard4 && !shape.guard6 {
@@ -312,7 +313,7 @@ fn postrouting(transaction: &mut Transaction, shape: &Shape) {
     base(transaction, "postrouting", hook, shape);
     let mut rule = |rule: Rule| transaction.append("postrouting", &rule);
     let new = Rule::new;
-    rule(new().leaving_by_any(BRIDGES).v4().within(true, loopback()).masquerade());
+    rule(new().v4().loopback(true).leaving_by_any(BRIDGES).masquerade());
     // By address: where br_netfilter translates within a bridge, the interface is not known here. Without
     // this a container would answer its neighbour directly, from an address the neighbour never asked.
     for v6 in [false, true] {

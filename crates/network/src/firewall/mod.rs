@@ -83,7 +83,12 @@ impl Firewall {
         let table_name = table_name(&settings.instance);
         let own = Own {
             table: Table::open(table_name.clone(), socket)?,
-            shape: Shape { v4: settings.firewall4, v6: settings.firewall6, ..Shape::default() },
+            shape: Shape {
+                v4: settings.firewall4,
+                v6: settings.firewall6,
+                group: crate::plane::group(&settings.instance),
+                ..Shape::default()
+            },
             networks: HashMap::new(),
             ports: HashMap::new(),
             host: HostPolicy::default(),

@@ -88,6 +88,15 @@ impl Rule {
         self.push(Expression::LoadMeta { key: meta::OIFNAME, to: FIRST }).lookup(set)
     }
 
+    /// By an interface of this group (`ip link set … group`).
+    pub(super) fn coming_by_group(self, group: u32) -> Self {
+        self.meta(meta::IIFGROUP, Compare::Equal, &group.to_ne_bytes())
+    }
+
+    pub(super) fn leaving_by_group(self, group: u32) -> Self {
+        self.meta(meta::OIFGROUP, Compare::Equal, &group.to_ne_bytes())
+    }
+
     fn lookup(self, set: &'static str) -> Self {
         self.push(Expression::Lookup { set, key: FIRST, to: None, inverted: false })
     }
@@ -139,6 +148,13 @@ impl Rule {
         self.address(matches!(net, ipnet::IpNet::V6(_)), source, FIRST)
             .push(Expression::Bits { register: FIRST, xor: vec![0; mask.len()], mask })
             .compare(Compare::Equal, &network)
+    }
+
+    /// The source or destination lies in 127/8: its first byte says so. Only behind [`Rule::v4`].
+    pub(super) fn loopback(self, source: bool) -> Self {
+        let offset = if source { 12 } else { 16 };
+        self.push(Expression::LoadPayload { header: Header::Network, offset, length: 1, to: FIRST })
+            .compare(Compare::Equal, &[127])
     }
 
     /// Source and destination as one key. Only behind [`Rule::family`].

@@ -34,6 +34,7 @@ pub(crate) mod attribute {
     pub(crate) const MASTER: u16 = 10;
     pub(crate) const LINKINFO: u16 = 18;
     pub(crate) const AF_SPEC: u16 = 26;
+    pub(crate) const GROUP: u16 = 27;
     pub(crate) const NET_NS_FD: u16 = 28;
     pub(crate) const IFALIAS: u16 = 20;
     pub(crate) const INFO_KIND: u16 = 1;
@@ -145,6 +146,11 @@ pub(crate) fn set_up_without_link_local(batch: &mut Batch, index: u32) {
     batch.message(SETLINK, 0, &header(index, None), "set interface up");
     no_link_local(batch);
     set_up(batch, index, true);
+}
+
+/// Puts an interface into a group.
+pub(crate) fn set_group(batch: &mut Batch, index: u32, group: u32) {
+    batch.message(SETLINK, 0, &header(index, None), "set interface's group").native(attribute::GROUP, group);
 }
 
 /// Changes an interface's packet size.

@@ -37,6 +37,7 @@ use crate::sysctl;
 use crate::types::{Capabilities, Mapping, Reach, Settings};
 
 pub use self::gateway::Gateway;
+pub(crate) use self::names::group;
 pub use self::names::{bridge_name, default_bridge_name, mac_of, random_mac};
 
 /// Where an endpoint goes: a network namespace and a `NETLINK_ROUTE` socket opened inside it.

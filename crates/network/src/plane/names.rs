@@ -46,6 +46,12 @@ pub(super) fn alias(instance: &str) -> String {
     format!("wharf:{instance}")
 }
 
+/// The group of the bridges that an instance makes: no number that people give by hand.
+#[must_use]
+pub(crate) fn group(instance: &str) -> u32 {
+    0x5700_0000 | digest(instance) & 0x00ff_ffff
+}
+
 /// The host's end of an endpoint's pair: 15 bytes at most.
 pub(super) fn host_end(endpoint: &str) -> String {
     let id: String = endpoint.chars().filter(char::is_ascii_alphanumeric).take(11).collect();

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::known::Known;
-use super::names::{alias, nowhere, random_mac};
+use super::names::{alias, group, nowhere, random_mac};
 use super::{Plane, lock};
 use crate::address;
 use crate::error::{Error, Result};
@@ -116,6 +116,9 @@ impl Plane {
             link::set_up_without_link_local(&mut batch, known.index);
         } else {
             link::set_up(&mut batch, known.index, true);
+        }
+        if known.made {
+            link::set_group(&mut batch, known.index, group(&self.settings.instance));
         }
         let wanted = bridge_addresses(network, bridge, known.made)?;
         if known.made {
