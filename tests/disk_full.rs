@@ -76,6 +76,21 @@ fn what_runs_runs_on_and_what_cannot_start_says_why() {
 }
 
 #[test]
+fn what_frees_room_works_on_a_full_disk_right_after_a_start() {
+    let disk = SmallDisk::new(32);
+    let mut d = daemon_on(&disk);
+    d.docker(&["tag", "busybox", "other:x"]).ok();
+    // Stopped in order, the database is as short as it can be: the next change has to grow it.
+    d.stop();
+    d.launch();
+    disk.fill();
+    d.docker(&["rmi", "other:x"]).ok();
+    d.docker(&["rmi", "busybox"]).ok();
+    assert_eq!(d.docker(&["images", "-q"]).ok(), "");
+    disk.free();
+}
+
+#[test]
 fn a_build_that_finds_no_room_leaves_nothing() {
     let disk = SmallDisk::new(64);
     let d = daemon_on(&disk);

@@ -25,7 +25,8 @@ impl Reserve {
 
     /// Takes the bytes where they are not held and the disk has plenty.
     pub(crate) fn fill(&mut self) {
-        if self.held {
+        // The store gives them up, too, for its database.
+        if self.held && self.path.exists() {
             return;
         }
         let Some(parent) = self.path.parent() else { return };

@@ -17,7 +17,7 @@
 
 use std::fs::File;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -56,6 +56,8 @@ pub(crate) struct Metadata {
     file: File,
     /// The length of the file for which that was last done.
     claimed: AtomicU64,
+    /// Bytes kept back beside it by whoever keeps them: on a full disk they are given up for what would free room.
+    reserve: PathBuf,
 }
 
 impl Metadata {
@@ -70,7 +72,15 @@ impl Metadata {
         if self.claimed.load(Ordering::Relaxed) == length {
             return Ok(());
         }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, length + HEADROOM) {
+        let claim = || rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, length + HEADROOM);
+        let claimed = match claim() {
+            Err(Errno::NOSPC) if std::fs::remove_file(&self.reserve).is_ok() => {
+                tracing::warn!("the disk is full: what was kept back is used");
+                claim()
+            }
+            first => first,
+        };
+        match claimed {
             // A file system that cannot claim room promises none.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
@@ -101,7 +111,8 @@ pub(crate) fn open(path: &Path) -> Result<Metadata> {
         older => migrate(&database, older)?,
     }
     let file = File::options().read(true).write(true).open(path).doing(|| crate::error::at("open", path))?;
-    Ok(Metadata { database, file, claimed: AtomicU64::new(0) })
+    let reserve = path.with_file_name("reserve");
+    Ok(Metadata { database, file, claimed: AtomicU64::new(0), reserve })
 }
 
 fn version(database: &Database) -> Result<Option<u64>> {

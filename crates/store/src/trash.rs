@@ -1,14 +1,14 @@
 //! Removal in two steps: a rename that answers at once, and a thread that frees.
 //!
 //! What lies in the trash still counts as used. A crash in between costs nothing: the thread starts
-//! with whatever it finds. It rests twice as long as it works, so that who works on the same disk meanwhile is not held
-//! up, unless the disk is nearly full.
+//! with whatever it finds. It rests twice as long as it works, and much longer while layers are unpacked, so that who
+//! works on the same disk meanwhile is not held up, unless the disk is nearly full.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,7 +25,25 @@ pub(crate) struct Trash {
     next: AtomicU64,
     wake: Option<mpsc::Sender<PathBuf>>,
     worker: Option<JoinHandle<()>>,
-    closing: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+}
+
+/// What the thread looks at while it frees.
+#[derive(Debug, Default)]
+struct Signs {
+    closing: AtomicBool,
+    /// How many layers are being unpacked.
+    unpacking: AtomicUsize,
+}
+
+/// Work that freeing makes way for, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Precedence(Arc<Signs>);
+
+impl Drop for Precedence {
+    fn drop(&mut self) {
+        self.0.unpacking.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Trash {
@@ -41,23 +59,29 @@ impl Trash {
             left.push(path);
         }
         let (wake, work) = mpsc::channel::<PathBuf>();
-        let closing = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&closing);
+        let signs = Arc::<Signs>::default();
+        let seen = Arc::clone(&signs);
         let worker = std::thread::Builder::new()
             .name("reclaim".into())
             .stack_size(128 * 1024)
             .spawn(move || {
                 for path in left.into_iter().chain(work) {
-                    if stop.load(Ordering::Relaxed) {
+                    if seen.closing.load(Ordering::Relaxed) {
                         return;
                     }
-                    if let Err(error) = free(&path, &mut Pace::new(&stop)) {
+                    if let Err(error) = free(&path, &mut Pace::new(&seen)) {
                         tracing::warn!("free {}: {error}", path.display());
                     }
                 }
             })
             .doing(|| "start the reclaim thread".to_owned())?;
-        Ok(Self { dir, next: AtomicU64::new(next), wake: Some(wake), worker: Some(worker), closing })
+        Ok(Self { dir, next: AtomicU64::new(next), wake: Some(wake), worker: Some(worker), signs })
+    }
+
+    /// Lets freeing make way until the result is dropped.
+    pub(crate) fn give_way(&self) -> Precedence {
+        self.signs.unpacking.fetch_add(1, Ordering::Relaxed);
+        Precedence(Arc::clone(&self.signs))
     }
 
     /// Takes `path` away; its bytes are freed in the background. Nothing there is no error.
@@ -78,7 +102,7 @@ impl Trash {
 impl Drop for Trash {
     /// Ends the thread; the next start goes on with the rest.
     fn drop(&mut self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.signs.closing.store(true, Ordering::Relaxed);
         drop(self.wake.take());
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
@@ -91,7 +115,7 @@ impl Drop for Trash {
 /// # Errors
 /// When the disk fails.
 pub fn remove_slowly(path: &Path) -> io::Result<()> {
-    free(path, &mut Pace::new(&AtomicBool::new(false)))
+    free(path, &mut Pace::new(&Signs::default()))
 }
 
 fn free(path: &Path, pace: &mut Pace<'_>) -> io::Result<()> {
@@ -144,21 +168,25 @@ struct Level {
 
 /// Names that are removed between two looks at the clock.
 const NAMES: u32 = 32;
+/// How many times longer than the work a rest is, and while layers are unpacked: these have to be written by somebody
+/// who waits, the others are gone already for all who look.
+const REST: u32 = 2;
+const REST_MEANWHILE: u32 = 30;
 /// The longest rest.
-const LONGEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(300);
 /// With less than one part in so many of the disk free, nobody rests.
 const FULL: u64 = 10;
 
 /// How fast is removed.
 struct Pace<'a> {
-    stop: &'a AtomicBool,
+    signs: &'a Signs,
     names: u32,
     since: Instant,
 }
 
 impl<'a> Pace<'a> {
-    fn new(stop: &'a AtomicBool) -> Self {
-        Self { stop, names: 0, since: Instant::now() }
+    fn new(signs: &'a Signs) -> Self {
+        Self { signs, names: 0, since: Instant::now() }
     }
 
     fn rest(&mut self, dir: &Dir) -> io::Result<()> {
@@ -166,12 +194,14 @@ impl<'a> Pace<'a> {
         if !self.names.is_multiple_of(NAMES) {
             return Ok(());
         }
-        if self.stop.load(Ordering::Relaxed) {
+        if self.signs.closing.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let space = rustix::fs::fstatvfs(dir)?;
         if space.f_bavail >= space.f_blocks / FULL {
-            std::thread::sleep((self.since.elapsed() * 2).min(LONGEST));
+            let meanwhile = self.signs.unpacking.load(Ordering::Relaxed) > 0;
+            let times = if meanwhile { REST_MEANWHILE } else { REST };
+            std::thread::sleep((self.since.elapsed() * times).min(LONGEST));
         }
         self.since = Instant::now();
         Ok(())
@@ -206,6 +236,17 @@ mod tests {
         remove_slowly(&dir.path().join("tree")).unwrap();
         assert!(!dir.path().join("tree").exists() && dir.path().join("kept/file").exists());
         remove_slowly(&dir.path().join("tree")).unwrap_err();
+    }
+
+    #[test]
+    fn precedence_ends_with_its_holder() {
+        let root = tempfile::tempdir().unwrap();
+        let trash = Trash::open(root.path().to_owned()).unwrap();
+        let (one, other) = (trash.give_way(), trash.give_way());
+        drop(one);
+        assert_eq!(trash.signs.unpacking.load(Ordering::Relaxed), 1);
+        drop(other);
+        assert_eq!(trash.signs.unpacking.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl Batch {
     /// # Errors
     /// When the archive is refused or the disk fails; nothing is left then.
     pub fn unpack_early(&self, input: impl BufRead) -> Result<EarlyLayer<'_>> {
+        let _first = self.store().trash.give_way();
         let early = self.early()?;
         let root = open(&tree(&early.dir))?;
         let (size, _) = wharf_layer::extract(input, &root, Path::new(""), &self.store().options())?;
@@ -49,6 +50,7 @@ impl Batch {
     /// # Errors
     /// When the archive is refused or the disk fails; nothing is left then.
     pub fn unpack_compressed(&self, input: impl Read + Send) -> Result<Unpacked> {
+        let _first = self.store().trash.give_way();
         let early = self.early()?;
         let root = open(&tree(&early.dir))?;
         let (_, plain) = wharf_layer::decompressor(input)?;
@@ -177,6 +179,7 @@ impl Store {
     }
 
     fn unpack_into(&self, dir: &Path, below: &Path, blob: File, layer: &ImageLayer) -> Result<UnpackSummary> {
+        let _first = self.trash.give_way();
         self.snapshotter().prepare(dir, below)?;
         let root = open(&tree(dir))?;
         let (_, plain) = wharf_layer::decompressor(BufReader::with_capacity(READ, blob))?;
