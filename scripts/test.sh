@@ -9,6 +9,8 @@ scripts/install-needs.sh gcc libc6-dev busybox-static procps tar xz-utils ca-cer
   wget gpgv util-linux bsdutils
 scripts/clients.sh
 export RUST_BACKTRACE=0
+# What a test waits for may take this many times longer than it usually does; what comes is waited for no longer.
+export WHARF_TEST_PATIENCE=${WHARF_TEST_PATIENCE:-4}
 # A test program that waits for ever is ended, after cargo has named the test ("has been running for over 60 seconds"):
 # none takes a third of this on two slow cores.
 export "CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=timeout --foreground --kill-after=30 ${WHARF_TEST_SECONDS:-900}"

@@ -4,9 +4,9 @@ use serde_json::json;
 use wharf_testkit::{Daemon, client, daemon};
 
 fn container(d: &Daemon, running: bool) {
-    let script = "mkdir -p /src/sub && echo one > /src/file && echo two > /src/sub/deep && ln -s file /src/link && ln -s /src/sub /abs && sleep 1000";
+    let script = "mkdir -p /src/sub && echo one > /src/file && echo two > /src/sub/deep && ln -s file /src/link && ln -s /src/sub /abs && echo made && sleep 1000";
     d.docker(&["run", "-d", "--network", "none", "--name", "box", "busybox", "sh", "-c", script]).ok();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    d.until_said("box", "made");
     if !running {
         d.docker(&["kill", "box"]).ok();
     }

@@ -113,7 +113,7 @@ fn stop_kill_and_wait() {
 #[test]
 fn the_stop_signal_is_the_containers() {
     let d = daemon!();
-    let script = "trap 'echo got usr1; exit 7' USR1; while :; do sleep 0.05; done";
+    let script = "trap 'echo got usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done";
     d.docker(&[
         "run",
         "-d",
@@ -129,10 +129,10 @@ fn the_stop_signal_is_the_containers() {
         script,
     ])
     .ok();
-    std::thread::sleep(Duration::from_millis(200));
+    d.until_said("ss", "ready");
     d.docker(&["stop", "ss"]).ok();
     assert_eq!(d.inspect("ss")["State"]["ExitCode"], 7);
-    assert_eq!(d.docker(&["logs", "ss"]).ok(), "got usr1");
+    assert_eq!(d.docker(&["logs", "ss"]).ok(), "ready\ngot usr1");
     assert_eq!(d.inspect("ss")["Config"]["StopSignal"], "USR1");
 }
 
@@ -192,17 +192,13 @@ fn wait_has_three_conditions() {
     );
     let reply = d.post("/containers/ww/wait?condition=bogus", &json!(null));
     assert_eq!((reply.status, reply.message().as_str()), (400, "invalid condition: \"bogus\""));
-    let (next, gone) = std::thread::scope(|scope| {
-        let next = scope.spawn(|| d.post("/containers/ww/wait?condition=next-exit", &json!(null)));
-        let gone = scope.spawn(|| d.post("/containers/ww/wait?condition=removed", &json!(null)));
-        std::thread::sleep(Duration::from_millis(100));
-        d.docker(&["start", "ww"]).ok();
-        let next = next.join().unwrap();
-        d.docker(&["rm", "ww"]).ok();
-        (next, gone.join().unwrap())
-    });
-    assert_eq!(next.json()["StatusCode"], 5);
-    assert_eq!(gone.json()["StatusCode"], 5);
+    // The answer begins when the daemon waits.
+    let next = d.begin("/containers/ww/wait?condition=next-exit");
+    let gone = d.begin("/containers/ww/wait?condition=removed");
+    d.docker(&["start", "ww"]).ok();
+    assert_eq!(next.finish().unwrap().json()["StatusCode"], 5);
+    d.docker(&["rm", "ww"]).ok();
+    assert_eq!(gone.finish().unwrap().json()["StatusCode"], 5);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use wharf_testkit::client::eventually;
 use wharf_testkit::daemon;
 
 #[test]
@@ -76,8 +77,8 @@ fn exec_runs_beside() {
     let run = d.docker(&["exec", "xx", "/etc"]);
     assert!(run.code == 126 && run.stdout.contains("exec: \"/etc\": is a directory"), "{run:?}");
     d.docker(&["exec", "-d", "xx", "touch", "/tmp/detached"]).ok();
-    std::thread::sleep(Duration::from_millis(200));
-    d.docker(&["exec", "xx", "test", "-e", "/tmp/detached"]).ok();
+    let touched = || (d.docker(&["exec", "xx", "test", "-e", "/tmp/detached"]).code == 0).then_some(());
+    eventually(Duration::from_secs(20), touched).expect("the command runs on its own");
     d.docker(&["exec", "-u", "nosuch", "xx", "id"])
         .fails(1, "unable to find user nosuch: no matching entries in passwd file");
     d.docker(&["stop", "-t", "0", "xx"]).ok();
@@ -178,7 +179,7 @@ fn several_clients_see_the_same() {
         "busybox",
         "sh",
         "-c",
-        "read go; seq 1 20000",
+        "until [ -e /go ]; do echo tick; sleep 0.05; done; read go; seq 1 20000",
     ])
     .ok();
     d.docker(&["start", "mm"]).ok();
@@ -192,17 +193,25 @@ fn several_clients_see_the_same() {
                 .unwrap()
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(500));
+    let mut outputs: Vec<_> =
+        readers.iter_mut().map(|reader| BufReader::new(reader.stdout.take().unwrap())).collect();
+    for output in &mut outputs {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "tick\n", "the reader is attached");
+    }
+    d.docker(&["exec", "mm", "touch", "/go"]).ok();
+    let numbers = |text: &str| text.replace("tick\n", "");
     let writer = d.docker_with(&["attach", "mm"], b"go\n");
     let wanted: String = (1..=20000).map(|number| format!("{number}\n")).collect();
-    assert_eq!(writer.stdout, wanted);
-    for reader in &mut readers {
+    assert_eq!(numbers(&writer.stdout), wanted);
+    for (reader, mut output) in readers.iter_mut().zip(outputs) {
         let mut seen = String::new();
-        reader.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
-        assert_eq!(seen.len(), wanted.len());
+        output.read_to_string(&mut seen).unwrap();
+        assert_eq!(numbers(&seen).len(), wanted.len());
         reader.wait().unwrap();
     }
-    assert_eq!(d.docker(&["logs", "mm"]).stdout, wanted);
+    assert_eq!(numbers(&d.docker(&["logs", "mm"]).stdout), wanted);
 }
 
 #[test]
@@ -220,7 +229,7 @@ fn a_client_that_does_not_read_blocks_nobody() {
         "busybox",
         "sh",
         "-c",
-        "sleep 1; seq 1 300000; echo end",
+        "until [ -e /go ]; do echo tick; sleep 0.05; done; seq 1 300000; echo end",
     ])
     .ok();
     d.docker(&["start", "slow"]).ok();
@@ -231,9 +240,14 @@ fn a_client_that_does_not_read_blocks_nobody() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut output = stuck.stdout.take().unwrap();
+    let mut first = [0; 5];
+    output.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"tick\n", "the client is attached");
+    d.docker(&["exec", "slow", "touch", "/go"]).ok();
     assert_eq!(d.docker(&["wait", "slow"]).ok(), "0", "it ends although nobody reads");
     let mut seen = String::new();
-    stuck.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    output.read_to_string(&mut seen).unwrap();
     assert!(seen.ends_with("300000\nend\n"), "and the slow client still gets everything: {}", seen.len());
     stuck.wait().unwrap();
 }
@@ -289,6 +303,5 @@ fn resize_wants_both_numbers_and_a_running_container() {
     assert_eq!(d.post("/containers/tt/resize?h=10&w=20", &json!(null)).status, 409);
     d.docker(&["start", "tt"]).ok();
     assert_eq!(d.post("/containers/tt/resize?h=33&w=77", &json!(null)).status, 200);
-    std::thread::sleep(Duration::from_millis(400));
-    assert!(d.docker(&["logs", "tt"]).ok().contains("33 77"));
+    d.until_said("tt", "33 77");
 }

@@ -1,9 +1,11 @@
 //! Nothing is lost when the daemon is.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use wharf_testkit::client::eventually;
 use wharf_testkit::daemon;
 
 #[test]
@@ -24,7 +26,10 @@ fn containers_run_on_and_are_found_again() {
     .ok();
     let before = d.inspect("on");
     d.kill();
-    std::thread::sleep(Duration::from_millis(500));
+    let log = before["LogPath"].as_str().unwrap().to_owned();
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    let written = lines();
+    eventually(Duration::from_secs(20), || (lines() > written + 20).then_some(())).expect("it writes on");
     d.launch();
     let after = d.inspect("on");
     assert_eq!(before["State"]["Pid"], after["State"]["Pid"]);
@@ -40,60 +45,33 @@ fn containers_run_on_and_are_found_again() {
 #[test]
 fn an_exit_while_nobody_looks_is_remembered() {
     let mut d = daemon!();
-    d.docker(&[
-        "run",
-        "-d",
-        "--network",
-        "none",
-        "--name",
-        "gone",
-        "busybox",
-        "sh",
-        "-c",
-        "sleep 0.5; exit 42",
-    ])
-    .ok();
-    d.docker(&[
-        "run",
-        "-d",
-        "--rm",
-        "--network",
-        "none",
-        "--name",
-        "vanishes",
-        "busybox",
-        "sh",
-        "-c",
-        "sleep 0.5",
-    ])
-    .ok();
-    d.docker(&[
-        "run",
-        "-d",
-        "--restart",
-        "always",
-        "--network",
-        "none",
-        "--name",
-        "again",
-        "busybox",
-        "sh",
-        "-c",
-        "sleep 0.2",
-    ])
-    .ok();
+    let told = d.path("told");
+    std::fs::create_dir(&told).unwrap();
+    let bind = format!("{}:/told", told.display());
+    let run = |name: &str, more: &[&str], script: &str| {
+        let base = ["run", "-d", "--network", "none", "-v", &bind, "--name", name];
+        d.docker(&[&base[..], more, &["busybox", "sh", "-c", script]].concat()).ok();
+        d.inspect(name)
+    };
+    let waits = "until [ -e /told/go ]; do sleep 0.05; done; exit 42";
+    let gone = run("gone", &[], waits);
+    let vanishes = run("vanishes", &["--rm"], waits);
+    let again = run("again", &["--restart", "always"], &format!("echo started; {waits}"));
     d.kill();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::fs::write(told.join("go"), "").unwrap();
+    let log = again["LogPath"].as_str().unwrap().to_owned();
+    let ended = |one: &serde_json::Value| !Path::new(&format!("/proc/{}", one["State"]["Pid"])).exists();
+    let starts = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    let all = || (ended(&gone) && ended(&vanishes) && starts() > 2).then_some(());
+    eventually(Duration::from_secs(20), all)
+        .expect("they end, and the policy starts one again without a daemon");
     d.launch();
     let document = d.until("gone", |document| document["State"]["Status"] == "exited");
     assert_eq!(document["State"]["ExitCode"], 42);
     let finished = document["State"]["FinishedAt"].as_str().unwrap().to_owned();
     assert!(finished.starts_with("20"), "{finished}");
-    assert!(
-        d.inspect("again")["RestartCount"].as_i64() >= Some(2),
-        "the policy was applied without a daemon"
-    );
-    let gone = wharf_testkit::client::eventually(Duration::from_secs(5), || {
+    assert!(d.inspect("again")["RestartCount"].as_i64() >= Some(2), "what the policy did is known");
+    let gone = eventually(Duration::from_secs(20), || {
         Some(()).filter(|()| d.get("/containers/vanishes/json").unwrap().status == 404)
     });
     assert!(gone.is_some(), "--rm is caught up on");

@@ -9,7 +9,7 @@ use crate::config::ContainerConfig;
 use crate::decode::{DecodeError, from_value};
 use crate::host::HostConfig;
 use crate::mount::MountPoint;
-use crate::network::EndpointSettings;
+use crate::network::{EndpointSettings, Endpoints};
 use crate::wire::omit;
 
 /// The body of `POST /containers/create`: a [`ContainerConfig`] with two more fields beside its own.
@@ -108,7 +108,7 @@ pub struct HostConfigSummary {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkSettingsSummary {
-    pub networks: Option<BTreeMap<String, EndpointSettings>>,
+    pub networks: Option<Endpoints>,
 }
 
 /// An exposed or published port in a list.

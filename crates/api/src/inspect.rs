@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ContainerConfig;
 use crate::host::{HostConfig, PortMap};
 use crate::mount::MountPoint;
-use crate::network::EndpointSettings;
+use crate::network::Endpoints;
 
 /// The time that means "never" on the wire.
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -159,7 +159,7 @@ pub struct NetworkSettings {
     #[serde(rename = "MacAddress")]
     pub mac_address: String,
     #[serde(rename = "Networks")]
-    pub networks: BTreeMap<String, EndpointSettings>,
+    pub networks: Endpoints,
 }
 
 /// An address with its prefix.

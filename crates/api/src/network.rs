@@ -42,6 +42,10 @@ pub struct EndpointSettings {
     pub dns_names: Option<Vec<String>>,
 }
 
+/// A container's attachments by the names of their networks. Boxed: a node of a map has room for eleven values, and
+/// nearly all containers have one.
+pub type Endpoints = BTreeMap<String, Box<EndpointSettings>>;
+
 /// Addresses asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

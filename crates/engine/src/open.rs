@@ -159,6 +159,7 @@ impl Disk {
         for directory in [config.data_root.clone(), config.containers(), config.exec_root.join("c")] {
             make_directory(&directory)?;
         }
+        wharf_sys::spread::children(&config.containers());
         let driver = storage_driver(config)?;
         let open = || Store::open(&config.data_root, driver);
         let store = open().or_else(|error| {

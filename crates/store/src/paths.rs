@@ -30,6 +30,9 @@ impl Paths {
         for dir in all {
             fs::create_dir_all(&dir).doing(|| at("create", &dir))?;
         }
+        for unrelated in [paths.layers(), paths.actives(), paths.steps()] {
+            wharf_sys::spread::children(&unrelated);
+        }
         Ok(paths)
     }
 

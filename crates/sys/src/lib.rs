@@ -26,5 +26,6 @@ pub mod root;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spread;
 pub mod time;
 pub mod xattr;

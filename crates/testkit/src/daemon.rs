@@ -291,6 +291,21 @@ impl Daemon {
         .unwrap_or_else(|| panic!("still not so: {:#}\n{}", self.inspect(container)["State"], self.log()))
     }
 
+    /// Sends a POST without a body and waits until its answer begins; panics when the daemon does not answer.
+    #[track_caller]
+    pub fn begin(&self, target: &str) -> http::Begun {
+        http::begin(&self.socket(), "POST", target, None).expect("the daemon answers")
+    }
+
+    /// Waits until a container has written `line`; panics with what it wrote otherwise.
+    #[track_caller]
+    pub fn until_said(&self, container: &str, line: &str) {
+        let said = || self.docker(&["logs", container]).stdout;
+        let found = || said().lines().any(|one| one.trim_end() == line).then_some(());
+        eventually(Duration::from_secs(20), found)
+            .unwrap_or_else(|| panic!("{container} has not said {line:?}: {:?}\n{}", said(), self.log()));
+    }
+
     /// `kill -9` of the daemon alone.
     #[track_caller]
     pub fn kill(&mut self) {

@@ -46,6 +46,37 @@ impl Reply {
 /// # Errors
 /// When the socket cannot be reached, the answer is no HTTP, or nothing comes for 60 s.
 pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> std::io::Result<Reply> {
+    begin(socket, method, target, body)?.finish()
+}
+
+/// An answer of which the beginning is there.
+#[derive(Debug)]
+pub struct Begun {
+    stream: UnixStream,
+    raw: Vec<u8>,
+}
+
+impl Begun {
+    /// Reads the rest.
+    ///
+    /// # Errors
+    /// As [`request`].
+    pub fn finish(mut self) -> std::io::Result<Reply> {
+        let read = self.stream.read_to_end(&mut self.raw);
+        if self.raw.is_empty() {
+            read?;
+        }
+        parse(&self.raw).ok_or_else(|| {
+            std::io::Error::other(format!("no HTTP answer: {:?}", String::from_utf8_lossy(&self.raw)))
+        })
+    }
+}
+
+/// Sends one request and waits for the answer's first bytes: the daemon has it in hand.
+///
+/// # Errors
+/// As [`request`].
+pub fn begin(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> std::io::Result<Begun> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(crate::client::patience(Duration::from_secs(60))))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
@@ -57,17 +88,10 @@ pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     // A daemon may refuse without reading the body; its answer is what counts.
     let _ = stream.write_all(body.unwrap_or_default());
-    let mut raw = Vec::new();
-    let read = stream.read_to_end(&mut raw);
-    if raw.is_empty() {
-        read?;
-    }
-    parse(&raw).ok_or_else(|| {
-        std::io::Error::other(format!(
-            "no HTTP answer to {method} {target}: {:?}",
-            String::from_utf8_lossy(&raw)
-        ))
-    })
+    let mut raw = vec![0; 1];
+    let read = stream.read(&mut raw)?;
+    raw.truncate(read);
+    Ok(Begun { stream, raw })
 }
 
 pub(crate) fn parse(raw: &[u8]) -> Option<Reply> {

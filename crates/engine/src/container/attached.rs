@@ -32,15 +32,15 @@ impl Containers {
         made_from.map(|image| image.id.to_string()).collect()
     }
 
-    /// A container's networks and published ports as clients see them.
-    pub(super) fn shown(&self, view: &View) -> Shown {
+    /// A container's networks and published ports as clients see them; `names`: with what it is called there.
+    pub(super) fn shown(&self, view: &View, names: bool) -> Shown {
         let started = !matches!(view.state(), State::Created { .. });
-        self.networks.shown(&view.record, started, view.state().process().is_some())
+        self.networks.shown(&view.record, started, view.state().process().is_some(), names)
     }
 
     /// What its inspection says of them. The namespace is found through the process that is in it.
     pub(super) fn network_settings(&self, view: &View) -> NetworkSettings {
-        let Shown { sandbox_id, ports, networks, .. } = self.shown(view);
+        let Shown { sandbox_id, ports, networks, .. } = self.shown(view, true);
         let pid = view.state().process().filter(|_| !sandbox_id.is_empty()).map(|running| running.pid);
         let mut settings = NetworkSettings {
             sandbox_id,

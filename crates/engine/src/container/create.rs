@@ -142,7 +142,10 @@ impl Containers {
             args: command.collect(),
             config,
             host_config: host_config.unwrap_or_default(),
-            endpoints: endpoints.into_iter().map(|(name, one)| (name, one.unwrap_or_default())).collect(),
+            endpoints: endpoints
+                .into_iter()
+                .map(|(name, one)| (name, Box::new(one.unwrap_or_default())))
+                .collect(),
             mounts: Vec::new(),
             driver: self.store.driver().name().to_owned(),
             platform: "linux".to_owned(),

@@ -131,6 +131,8 @@ pub(super) struct Driver {
     /// Copies of what the supervisor holds, for the case that it is killed.
     pub(super) kept: Descriptors,
     pub(super) ending: Ending,
+    /// Changes of ports that the log has behind the record.
+    pub(super) port_changes: u32,
 }
 
 impl Containers {
@@ -174,7 +176,7 @@ impl Driver {
         let (sender, orders) = mpsc::unbounded_channel();
         let (heard, kept) = supervised.unzip();
         let (kept, ending) = (kept.unwrap_or_default(), Ending::default());
-        let driver = Self { containers, container, orders, heard, kept, ending };
+        let driver = Self { containers, container, orders, heard, kept, ending, port_changes: 0 };
         tokio::spawn(driver.run());
         sender
     }

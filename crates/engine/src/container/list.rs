@@ -2,7 +2,6 @@
 
 mod filter;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -71,13 +70,20 @@ impl Containers {
         if options.size {
             chosen = self.sized(chosen).await?;
         }
-        // Asked once for all containers that stand on an image.
-        let mut known = HashMap::new();
-        for Chosen { view, named, .. } in &mut chosen {
-            let (name, id) = (&view.record.config.image, &view.record.image_id);
-            *named = *known.entry((name, id)).or_insert_with(|| self.still_means(name, id));
-        }
+        self.name_images(&mut chosen);
         Ok(Listing { containers: self.clone(), chosen, now: Timestamp(wall_nanos()) })
+    }
+
+    /// Finds out which names of images still mean them: once for containers of one image that follow each other.
+    fn name_images(&self, chosen: &mut [Chosen]) {
+        let mut last = None;
+        for Chosen { view, named, .. } in chosen {
+            let asked = (&view.record.config.image, &view.record.image_id);
+            let (_, known) = last
+                .filter(|(before, _)| *before == asked)
+                .unwrap_or_else(|| (asked, self.still_means(asked.0, asked.1)));
+            (*named, last) = (known, Some((asked, known)));
+        }
     }
 
     async fn sized(self: &Arc<Self>, mut chosen: Vec<Chosen>) -> Result<Vec<Chosen>> {
@@ -111,9 +117,7 @@ impl Listing {
         let record = &view.record;
         let host = &record.host_config;
         let health = container.health();
-        let mut shown = self.containers.shown(view);
-        // A list leaves the names out.
-        shown.networks.values_mut().for_each(|one| (one.aliases, one.dns_names) = (None, None));
+        let shown = self.containers.shown(view, false);
         let (size_rw, size_root_fs) = sizes.unwrap_or_default();
         ContainerSummary {
             id: record.id.clone(),

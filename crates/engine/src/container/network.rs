@@ -180,7 +180,7 @@ impl Driver {
             self.follow(&record, changed).await?;
             self.containers.networks.announce_one("connect", &record.id, &known);
         }
-        record.endpoints.insert(known.name().to_owned(), settings);
+        record.endpoints.insert(known.name().to_owned(), Box::new(settings));
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
         Ok(())

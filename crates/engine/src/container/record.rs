@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharf_api::{ContainerConfig, EndpointSettings, HostConfig};
+use wharf_api::{ContainerConfig, Endpoints, HostConfig};
 use wharf_shim::protocol::Timestamp;
 
 use super::spec::points::Point;
@@ -25,7 +25,7 @@ pub struct Record {
     pub host_config: HostConfig,
     /// Networks by name, as asked for.
     #[serde(default)]
-    pub endpoints: BTreeMap<String, EndpointSettings>,
+    pub endpoints: Endpoints,
     /// The program: first of entrypoint and command together.
     pub path: String,
     /// What follows it.

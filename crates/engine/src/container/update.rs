@@ -8,16 +8,19 @@ use wharf_sys::cgroup::{BlockIo, Cgroup, Cpu, Limits, Memory};
 use super::driver::{Driver, Verb};
 use super::launch::restart_policy;
 use super::record::Record;
-use super::{Containers, validate, whole};
+use super::{Containers, Note, validate, whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::change_ports;
 use crate::pools::Class;
+
+/// So many changes of ports may stand behind a record in the log before it is written anew.
+const MOST_PORT_CHANGES: u32 = 200;
 
 impl Containers {
     /// Changes what `request` says and leaves the rest; applies to a running container at once.
     pub async fn update(self: &Arc<Self>, asked: &str, request: UpdateRequest) -> Result<UpdateResponse> {
         let view = self.find(asked)?.view();
-        let (_, warnings) = merged(&view.record, &request)?;
+        let warnings = if is_of_ports(&request) { Vec::new() } else { merged(&view.record, &request)?.1 };
         self.order(asked, Verb::Update(Box::new(request))).await?;
         Ok(UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
     }
@@ -26,13 +29,17 @@ impl Containers {
 impl Driver {
     pub(super) async fn update(&mut self, request: UpdateRequest) -> Result<()> {
         let mut record = (*self.record()).clone();
-        // Again, on what it has become since the request was first looked at.
-        (record.host_config, _) = merged(&record, &request)?;
+        if !is_of_ports(&request) {
+            // Again, on what it has become since the request was first looked at.
+            (record.host_config, _) = merged(&record, &request)?;
+        }
         let none = PortMap::new();
         let add = request.publish_add.as_ref().unwrap_or(&none);
         let remove = request.publish_remove.as_ref().unwrap_or(&none);
         change_ports(&mut record, add, remove)?;
-        self.apply(&record, &request).await?;
+        if !is_of_ports(&request) {
+            self.apply(&record, &request).await?;
+        }
         let record = Arc::new(record);
         if !(add.is_empty() && remove.is_empty()) && self.life().state.process().is_some() {
             let (networks, now) = (self.containers.networks.clone(), Arc::clone(&record));
@@ -40,10 +47,24 @@ impl Driver {
             let change = move || networks.change_ports(&now, &add, &remove);
             self.containers.pools.run(Class::Network, change).await?;
         }
-        self.containers.log.synced(&whole(&record, &self.life())).await?;
+        self.write_down(&record, &request).await?;
         self.set_record(record);
         self.emit("update", &[]);
         Ok(())
+    }
+
+    /// Writes down what was changed: of thousands of ports only those that came and went, the whole from time to
+    /// time.
+    async fn write_down(&mut self, record: &Record, request: &UpdateRequest) -> Result<()> {
+        if is_of_ports(request) && self.port_changes < MOST_PORT_CHANGES {
+            self.port_changes += 1;
+            let none = PortMap::new();
+            let add = request.publish_add.as_ref().unwrap_or(&none);
+            let remove = request.publish_remove.as_ref().unwrap_or(&none);
+            return self.containers.log.synced(&Note::Ports { id: &record.id, add, remove }).await;
+        }
+        self.port_changes = 0;
+        self.containers.log.synced(&whole(record, &self.life())).await
     }
 
     /// Brings the new settings to a container that runs.
@@ -66,6 +87,17 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Whether a request changes published ports and nothing else.
+fn is_of_ports(request: &UpdateRequest) -> bool {
+    let UpdateRequest { publish_add, publish_remove, .. } = request;
+    let same = UpdateRequest {
+        publish_add: publish_add.clone(),
+        publish_remove: publish_remove.clone(),
+        ..UpdateRequest::default()
+    };
+    *request == same
 }
 
 /// What `request` makes of a container's settings, with the warnings.

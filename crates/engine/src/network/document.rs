@@ -1,9 +1,8 @@
 //! What clients see of networks and of containers' places in them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_api::{EndpointResource, EndpointSettings, Network, PortMap};
+use wharf_api::{EndpointResource, EndpointSettings, Endpoints, Network, PortMap};
 
 use super::sandbox::{Endpoint, Sandbox};
 use super::{IpNet, Known, Networks, State, names, ports};
@@ -15,7 +14,7 @@ use crate::error::Result;
 pub(crate) struct Shown {
     pub(crate) sandbox_id: String,
     pub(crate) ports: PortMap,
-    pub(crate) networks: BTreeMap<String, EndpointSettings>,
+    pub(crate) networks: Endpoints,
     /// Whether the process shares the host's network.
     pub(crate) host: bool,
 }
@@ -37,8 +36,9 @@ impl Networks {
         Ok(state.document(&network))
     }
 
-    /// A container's networks. `runs`: whether it does, and `started` whether it ever did.
-    pub(crate) fn shown(&self, record: &Record, started: bool, runs: bool) -> Shown {
+    /// A container's networks. `runs`: whether it does, and `started` whether it ever did. `names`: with what it is
+    /// called there.
+    pub(crate) fn shown(&self, record: &Record, started: bool, runs: bool, names: bool) -> Shown {
         let state = self.state();
         let sandbox = state.sandboxes.get(&record.id).filter(|_| runs);
         let mut shown = Shown::default();
@@ -52,9 +52,12 @@ impl Networks {
             );
             if let Some(network) = network.filter(|_| started) {
                 network.id().clone_into(&mut settings.network_id);
-                if network.has_links() && network.is_user_defined() {
+                if names && network.has_links() && network.is_user_defined() {
                     settings.dns_names = Some(names::of(record, &settings));
                 }
+            }
+            if !names {
+                settings.aliases = None;
             }
             if let Some(endpoint) = endpoint {
                 fill(&mut settings, endpoint);

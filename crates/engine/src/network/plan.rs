@@ -72,7 +72,8 @@ impl State {
         if record.config.network_disabled || joined(mode).is_some() {
             return Ok(Vec::new());
         }
-        let settings = |name: &String| record.endpoints.get(name).cloned().unwrap_or_default();
+        let settings =
+            |name| record.endpoints.get(name).map(|one| EndpointSettings::clone(one)).unwrap_or_default();
         let mut all: Vec<(Arc<Known>, EndpointSettings)> = Vec::new();
         // A container that was disconnected from its first network has the others only.
         let first =

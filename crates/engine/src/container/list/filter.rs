@@ -130,7 +130,7 @@ impl<'a> Selection<'a> {
         if !self.filters.contains("network") {
             return true;
         }
-        let settings = containers.shown(view).networks;
+        let settings = containers.shown(view, false).networks;
         settings.iter().any(|(name, one)| {
             self.filters.get("network").any(|wanted| {
                 name == wanted || (!one.network_id.is_empty() && one.network_id.starts_with(wanted))
@@ -142,7 +142,7 @@ impl<'a> Selection<'a> {
         if self.publish.is_empty() && self.expose.is_empty() {
             return true;
         }
-        let all = super::ports(&containers.shown(view).ports);
+        let all = super::ports(&containers.shown(view, false).ports);
         let within = |ranges: &[Ports], port: u16, protocol: &str| {
             ranges
                 .iter()

@@ -63,20 +63,14 @@ pub(super) fn sysctls(ask: &Build<'_>) -> Result<BTreeMap<String, String>> {
     if own_network && !host.privileged {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
-    // A user namespace does not map all groups, and what is there already of a network is not its own.
+    // A user namespace does not map all groups.
     let own_ids = userns::of(ask.engine, host).is_some();
-    if own_ids && host.network_mode != "none" {
-        sysctls.clear();
-    }
     if own_network && !host.privileged && !own_ids {
         sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }
     for (name, value) in host.sysctls.iter().flatten() {
         check(name, host)?;
-        // Those of a network that was made outside are set there (`network::attach`).
-        if !(own_ids && own_network && host.network_mode != "none" && name.starts_with("net.")) {
-            sysctls.insert(name.clone(), value.clone());
-        }
+        sysctls.insert(name.clone(), value.clone());
     }
     Ok(sysctls)
 }
