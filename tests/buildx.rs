@@ -169,6 +169,11 @@ fn ids_and_metadata_are_written() {
     assert!(metadata["containerimage.digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(metadata["image.name"], "docker.io/library/x:latest");
     assert!(metadata["containerimage.descriptor"]["size"].as_u64().unwrap() > 0);
+    let provenance = &metadata["buildx.build.provenance"];
+    assert!(
+        provenance["materials"][0]["uri"].as_str().unwrap().starts_with("pkg:docker/busybox"),
+        "{metadata}"
+    );
     assert_eq!(p.docker(&["buildx", "build", "-q", "."]).ok(), image["Id"].as_str().unwrap());
 }
 
@@ -277,6 +282,13 @@ fn contexts_come_from_elsewhere() {
     let base = format!("base=oci-layout://{}", p.path("oci"));
     p.docker(&["buildx", "build", "-t", "v", "--build-context", &base, p.path("laid").as_str()]).ok();
     assert_eq!(p.run("v", &["cat", "/from", "/laid", "/again"]), "layout\nlaid\nlaid");
+    // Its layers are what they are, whatever bound the times of new ones have.
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1", "--build-context", &base];
+    p.docker(&[&["buildx", "build", "-t", "v1"], &epoch[..], &[p.path("laid").as_str()]].concat()).ok();
+    let layers = |image: &str| p.inspect(image)["RootFS"]["Layers"].as_array().unwrap().clone();
+    let (usual, bound) = (layers("v"), layers("v1"));
+    assert_eq!(usual[..2], bound[..2]);
+    assert_ne!(usual[2..], bound[2..]);
 
     // A Dockerfile alone, then an archive, on standard input.
     let text = b"FROM busybox\nRUN echo in > /f\n";

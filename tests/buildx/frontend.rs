@@ -78,7 +78,7 @@ fn processes_run_beside_the_build() {
     let steps = "from busybox\nwrite /text words\ninside cat /text; echo left > /left-by-second; exit 5\n";
     let p = with_frontend(&[("Dockerfile", &dockerfile(steps))]);
     p.build(&["-t", "x"]).ok();
-    assert_eq!(p.run("x", &["cat", "/inside"]), "words5left\n3");
+    assert_eq!(p.run("x", &["cat", "/inside"]), "words5left\nleft\n5left-by-second3");
     // What was done in the container is not in the tree that it began with.
     assert_eq!(p.docker(&["run", "--rm", "x", "ls", "/left-by-second"]).code, 1);
 }

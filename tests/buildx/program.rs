@@ -291,7 +291,7 @@ async fn inside(bridge: &mut Bridge, state: &State, command: &str) -> Done<Vec<u
     say("first", init(&["/bin/sh"])).await;
     let mut told = bridge.exec_process(ReceiverStream::new(receiver)).await?.into_inner();
     let mut said: HashMap<String, Vec<u8>> = HashMap::new();
-    let mut codes = HashMap::new();
+    let (mut codes, mut left) = (HashMap::new(), String::new());
     while let Some(message) = told.message().await? {
         let process = message.process_id;
         match message.input.unwrap() {
@@ -301,6 +301,7 @@ async fn inside(bridge: &mut Bridge, state: &State, command: &str) -> Done<Vec<u
                 codes.insert(process, exit.code);
             }
             Input::Done(_) if process == "second" => {
+                left = left_by_second(bridge).await?;
                 let data = b"cat /left-by-second; exit 3\n".to_vec();
                 say("first", Input::File(frontend::FdMessage { fd: 0, eof: true, data })).await;
             }
@@ -310,6 +311,25 @@ async fn inside(bridge: &mut Bridge, state: &State, command: &str) -> Done<Vec<u
     }
     bridge.release_container(frontend::ReleaseContainerRequest { container_id: "one".to_owned() }).await?;
     let text = |process: &str| String::from_utf8_lossy(&said[process]).into_owned();
-    let all = format!("{}{}{}{}", text("second"), codes["second"], text("first"), codes["first"]);
+    let all = format!("{}{}{}{left}{}", text("second"), codes["second"], text("first"), codes["first"]);
     Ok(all.into_bytes())
+}
+
+/// What is seen of a file of the container from outside while something runs in it: its content, size and name.
+async fn left_by_second(bridge: &mut Bridge) -> Done<String> {
+    let (r#ref, path, mount_index) = ("one".to_owned(), "/left-by-second".to_owned(), 0);
+    let file_path = path.clone();
+    let read = frontend::ReadFileRequest { r#ref: r#ref.clone(), file_path, range: None, mount_index };
+    let data = bridge.read_file_container(read).await?.into_inner().data;
+    let stat = frontend::StatFileRequest { r#ref: r#ref.clone(), path, mount_index };
+    let size = bridge.stat_file_container(stat).await?.into_inner().stat.unwrap_or_default().size;
+    let list = frontend::ReadDirRequest {
+        r#ref,
+        dir_path: "/".to_owned(),
+        include_pattern: "left*".to_owned(),
+        mount_index,
+    };
+    let listed = bridge.read_dir_container(list).await?.into_inner().entries;
+    let names: Vec<String> = listed.into_iter().map(|entry| entry.path).collect();
+    Ok(format!("{}{size}{}", String::from_utf8_lossy(&data), names.join(",")))
 }

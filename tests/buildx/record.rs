@@ -36,6 +36,13 @@ fn builds_are_remembered_with_what_they_said() {
             assert!(format!("{}{}", said.stdout, said.stderr).contains(word), "{said:?}");
             let told = p.docker(&["buildx", "history", "inspect", &name(build)]).ok();
             assert!(told.contains("Build Steps:"), "{told}");
+            if build["status"] == "Completed" {
+                assert!(told.contains("pkg:docker/busybox"), "{told}");
+                let attachment = ["buildx", "history", "inspect", "attachment", "--type", "provenance"];
+                let document = p.docker(&[&attachment[..], &[name(build).as_str()]].concat()).ok();
+                let document: Value = serde_json::from_str(&document).unwrap();
+                assert_eq!(document["invocation"]["parameters"]["frontend"], "dockerfile.v0");
+            }
         }
     };
     check(&p);

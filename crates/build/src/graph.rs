@@ -140,6 +140,10 @@ pub struct Execute {
     pub secret_environment: Vec<(String, String, bool)>,
     /// The exit codes that mean success; empty: 0 alone.
     pub valid_exit_codes: Vec<i32>,
+    /// Limits that it is given beside the build's own: name, soft, hard.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// The cgroup under which its group is made; empty: where the build's others are. The result does not depend on it.
+    pub cgroup_parent: String,
 }
 
 /// A mount of a process.

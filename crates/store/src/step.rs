@@ -48,7 +48,7 @@ pub(crate) struct StepRecord {
     /// What it takes on the disk, bytes.
     #[serde(default)]
     pub(crate) size: u64,
-    /// When it was kept, in milliseconds since 1970.
+    /// When it was kept, in milliseconds since 1970; 0: it is a layer of an image that was made elsewhere.
     #[serde(default)]
     pub(crate) created: i64,
     /// The layer that it became.
@@ -57,6 +57,13 @@ pub(crate) struct StepRecord {
     /// The layer that was last made of it with a bound on its times, and that bound in seconds since 1970. It may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bounded: Option<(i64, ImageLayer)>,
+}
+
+impl StepRecord {
+    /// The bound on its times: a layer that was made elsewhere is what it is.
+    fn bound(&self, latest: Option<i64>) -> Option<i64> {
+        latest.filter(|_| self.created != 0 || self.layer.is_none())
+    }
 }
 
 /// A step that a batch makes a layer of.
@@ -181,6 +188,7 @@ impl Store {
     /// [`Error::NoSnapshot`], or when the disk fails.
     pub fn export_step(&self, batch: &Batch, id: &str, latest: Option<i64>) -> Result<ImageLayer> {
         let record = self.read().steps.get(id).cloned().ok_or_else(|| Error::NoSnapshot(id.to_owned()))?;
+        let latest = record.bound(latest);
         let known = match (latest, &record.bounded) {
             (None, _) => record.layer.as_ref(),
             (Some(latest), Some((bound, layer))) if latest == *bound => Some(layer),
@@ -208,10 +216,11 @@ impl Store {
         latest: Option<i64>,
         given_up: impl Fn() -> bool,
     ) -> Result<Option<PackedStep>> {
-        let known = self.read().steps.get(id).is_some_and(|record| match &record.bounded {
-            Some((bound, _)) if latest.is_some() => latest == Some(*bound),
-            _ => latest.is_none() && record.layer.is_some(),
-        });
+        let known =
+            self.read().steps.get(id).is_some_and(|record| match (record.bound(latest), &record.bounded) {
+                (Some(latest), Some((bound, _))) => latest == *bound,
+                (latest, _) => latest.is_none() && record.layer.is_some(),
+            });
         if known {
             return Ok(None);
         }
@@ -258,7 +267,8 @@ impl Store {
     }
 
     /// With the commit of `batch`, a layer that is unpacked in it or in the store is a step of its own, as if it had been
-    /// made at `created`, in milliseconds since 1970. The id that it gets is told before, so that it can be held.
+    /// made at `created`, in milliseconds since 1970, or, for 0, as what it is, whatever bound an image has on its times.
+    /// The id that it gets is told before, so that it can be held.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`] when the layer is not there.

@@ -28,11 +28,8 @@ impl Directives {
         let mut found = Self::default();
         let mut escape_said = false;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (number, line) in (1u32..).zip(text.lines()) {
-            if number == 1 && line.starts_with("#!") {
-                continue;
-            }
-            let Some((key, value)) = directive(line) else { break };
+        for (number, line) in marked(text) {
+            let Some((key, value)) = directive(line, "#") else { break };
             let lines = Lines::one(number);
             let twice = || ParseError::at(lines, format!("only one {key} parser directive can be used"));
             match key.as_str() {
@@ -55,6 +52,9 @@ impl Directives {
                 _ => break,
             }
         }
+        if found.syntax.is_none() {
+            found.syntax = foreign_syntax(text);
+        }
         Ok(found)
     }
 
@@ -69,9 +69,30 @@ impl Directives {
     }
 }
 
+/// The lines that directives may stand in: a `#!` line comes before them.
+fn marked(text: &str) -> impl Iterator<Item = (u32, &str)> {
+    (1u32..).zip(text.lines()).skip_while(|(number, line)| *number == 1 && line.starts_with("#!"))
+}
+
+/// The frontend image of a file in another language, whose comments begin with `//`, or which is a JSON object.
+fn foreign_syntax(text: &str) -> Option<(String, Lines)> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        syntax: String,
+    }
+    let lines = marked(text).map_while(|(number, line)| Some((number, directive(line, "//")?)));
+    let mut said = lines.filter(|(_, (key, _))| key == "syntax");
+    if let Some((number, (_, image))) = said.next() {
+        return Some((image.to_owned(), Lines::one(number)));
+    }
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Object>(text).ok());
+    let image = object.flatten().map(|object| object.syntax).filter(|image| !image.is_empty());
+    image.map(|image| (image, Lines::one(1)))
+}
+
 /// `# key = value`, the key in lower case.
-fn directive(line: &str) -> Option<(String, &str)> {
-    let (key, value) = line.strip_prefix('#')?.split_once('=')?;
+fn directive<'a>(line: &'a str, mark: &str) -> Option<(String, &'a str)> {
+    let (key, value) = line.strip_prefix(mark)?.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
     let named = key.starts_with(|first: char| first.is_ascii_alphabetic())
         && key.chars().all(|part| part.is_ascii_alphanumeric());
@@ -106,5 +127,14 @@ mod tests {
             Directives::read("# syntax=docker.io/docker/dockerfile-upstream:master\n").unwrap().is_built_in()
         );
         assert!(Directives::read("#!/usr/bin/env builder\n# syntax=x/y\n").unwrap().syntax.is_some());
+    }
+
+    #[test]
+    fn other_languages_name_their_frontend_too() {
+        let syntax = |text: &str| Directives::read(text).unwrap().syntax.map(|(image, _)| image);
+        assert_eq!(syntax("// syntax = x/y\npackage main\n").as_deref(), Some("x/y"));
+        assert_eq!(syntax("#!/bin/x\n// a=b\n// syntax=x/y\n").as_deref(), Some("x/y"));
+        assert_eq!(syntax("{ \"syntax\": \"x/y\", \"steps\": [] }").as_deref(), Some("x/y"));
+        assert_eq!((syntax("FROM x\n// syntax=x/y\n"), syntax("{ \"steps\": [] }")), (None, None));
     }
 }

@@ -66,7 +66,7 @@ impl Planner<'_> {
                 hostname: self.options.hostname.clone(),
                 hosts: self.options.hosts.clone(),
                 secret_environment,
-                valid_exit_codes: Vec::new(),
+                ..Execute::default()
             })),
             inputs,
             name,

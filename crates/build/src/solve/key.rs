@@ -77,12 +77,16 @@ impl Solver<'_> {
             hosts,
             secret_environment,
             valid_exit_codes,
+            ulimits,
             ..
         } = execute;
         key.word(&format!("{arguments:?} {environment:?} {directory:?} {user:?}"));
         key.word(&format!("{network:?} {security:?} {hostname:?} {hosts:?} {secret_environment:?}"));
         if !valid_exit_codes.is_empty() {
             key.word(&format!("{valid_exit_codes:?}"));
+        }
+        if !ulimits.is_empty() {
+            key.word(&format!("ulimits {ulimits:?}"));
         }
         for mount in &execute.mounts {
             key.word(&format!(

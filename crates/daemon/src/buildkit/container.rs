@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 use wharf_build::dockerfile::NetworkMode;
 use wharf_build::graph::Mount;
+use wharf_engine::build::mirror::Root;
 use wharf_engine::build::{
     BuildContainer, ContainerRequest, ProcessControl, ProcessOutput, ProcessRequest, RunningProcess,
 };
@@ -33,11 +34,18 @@ const OUTPUTS: [u32; 2] = [1, 2];
 /// The containers of one build, by the names that their makers gave them.
 #[derive(Debug, Default)]
 pub(super) struct Containers {
-    open: Mutex<HashMap<String, Arc<BuildContainer>>>,
+    open: Mutex<HashMap<String, Open>>,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    container: Arc<BuildContainer>,
+    /// Where its mounts are, in the order in which they were asked for.
+    places: Arc<[String]>,
 }
 
 impl Containers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<BuildContainer>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Open>> {
         // A map of handles is whole whatever panicked.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,6 +58,7 @@ impl Containers {
         asked: NewContainerRequest,
     ) -> Result<(), Status> {
         let name = asked.container_id.clone();
+        let places = asked.mounts.iter().map(|mount| mount.dest.clone()).collect();
         let request = request(state, solving, asked)?;
         let mut open = self.lock();
         if open.contains_key(&name) {
@@ -58,11 +67,21 @@ impl Containers {
         if open.len() >= MOST {
             return Err(Status::resource_exhausted(format!("a build has {MOST} containers at most")));
         }
-        open.insert(name, Arc::new(solving.build.container(request)));
+        open.insert(name, Open { container: Arc::new(solving.build.container(request)), places });
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<Arc<BuildContainer>, Status> {
+    /// What the mount with a number shows in a container.
+    pub(super) async fn files(&self, name: &str, mount: i32) -> Result<Root, Status> {
+        let Open { container, places } = self.find(name)?;
+        let place = usize::try_from(mount).ok().and_then(|number| places.get(number));
+        let place = place.ok_or_else(|| {
+            Status::invalid_argument(format!("mount index {mount} of container {name:?} is out of bounds"))
+        })?;
+        container.files(place).await.map_err(|failure| error::status(&failure))
+    }
+
+    fn find(&self, name: &str) -> Result<Open, Status> {
         let found = self.lock().get(name).cloned();
         found.ok_or_else(|| {
             Status::not_found(format!("container {name:?} previously released or not created"))
@@ -72,8 +91,8 @@ impl Containers {
     /// Ends a container; one that is not there is no error.
     pub(super) async fn release(&self, name: &str) {
         let found = self.lock().remove(name);
-        if let Some(container) = found {
-            container.release().await;
+        if let Some(open) = found {
+            open.container.release().await;
         }
     }
 
@@ -209,7 +228,7 @@ async fn begin(
     if processes.len() >= MOST_PROCESSES {
         return Err(Status::resource_exhausted(format!("a call has {MOST_PROCESSES} processes at most")));
     }
-    let container = solving.containers.find(&init.container_id)?;
+    let container = solving.containers.find(&init.container_id)?.container;
     let fds = init.fds.clone();
     let wanted = wanted(init);
     let started = container.start(wanted).await.map_err(|failure| error::status(&failure))?;

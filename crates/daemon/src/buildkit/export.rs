@@ -26,10 +26,9 @@ pub(super) type Response = HashMap<String, String>;
 /// Exports a result as its request says.
 pub(super) async fn all(
     solving: &Arc<Solving>,
-    answer: &Answer,
+    products: &Arc<Vec<Product>>,
     inline_cache: bool,
 ) -> Result<Response, Status> {
-    let products = products(answer)?;
     let frontend = sorted(&solving.attributes());
     let mut response = Response::new();
     for (number, named) in exporters(solving).iter().enumerate() {
@@ -44,7 +43,7 @@ pub(super) async fn all(
             wishes.inline_cache = true;
         }
         let said =
-            one(solving, &products, exporter, number).await.map_err(|failure| error::status(&failure))?;
+            one(solving, products, exporter, number).await.map_err(|failure| error::status(&failure))?;
         response.extend(said);
     }
     Ok(response)

@@ -86,8 +86,33 @@ type Exec = Pin<Box<dyn Stream<Item = Result<wire::ExecMessage, Status>> + Send>
 /// The messages for a caller that wait to be sent.
 const WAITING: usize = 16;
 
-fn no_files() -> Status {
-    Status::unimplemented("files of running containers cannot be read by themselves")
+/// Looks into files, which may take long.
+async fn looked<T: Send + 'static>(
+    work: impl FnOnce() -> wharf_engine::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| Status::internal(error.to_string()))?;
+    done.map_err(|error| Status::unknown(error.message()))
+}
+
+/// Reads a file, or the part of it that is asked for.
+fn read(root: &Root, path: &str, range: Option<wire::FileRange>) -> wharf_engine::Result<Vec<u8>> {
+    let data = root.read(path, LARGEST).map_err(|error| wharf_engine::Error::invalid(error.to_string()))?;
+    let Some(range) = range else { return Ok(data) };
+    let number = |value: i64| usize::try_from(value).unwrap_or(0);
+    let begin = number(range.offset).min(data.len());
+    let end = match number(range.length) {
+        0 => data.len(),
+        length => begin.saturating_add(length).min(data.len()),
+    };
+    Ok(data[begin..end].to_vec())
+}
+
+/// The entries whose names a pattern takes; an empty one takes all.
+fn included(entries: &[Entry], pattern: &str) -> Result<Vec<WireStat>, Status> {
+    let included = Ignore::new([pattern]).map_err(|error| Status::unknown(error.to_string()))?;
+    let wanted = |entry: &&Entry| pattern.is_empty() || included.excludes(&entry.path);
+    Ok(entries.iter().filter(wanted).map(send::stat).collect())
 }
 
 #[async_trait]
@@ -183,19 +208,8 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         self.solving(request.metadata()).await?;
         let request = request.into_inner();
         let (path, range) = (request.file_path, request.range);
-        let data = self.with_files(&request.r#ref, move |root| {
-            let data =
-                root.read(&path, LARGEST).map_err(|error| wharf_engine::Error::invalid(error.to_string()))?;
-            let Some(range) = range else { return Ok(data) };
-            let number = |value: i64| usize::try_from(value).unwrap_or(0);
-            let begin = number(range.offset).min(data.len());
-            let end = match number(range.length) {
-                0 => data.len(),
-                length => begin.saturating_add(length).min(data.len()),
-            };
-            Ok(data[begin..end].to_vec())
-        });
-        Ok(Response::new(wire::ReadFileResponse { data: data.await? }))
+        let data = self.with_files(&request.r#ref, move |root| read(root, &path, range)).await?;
+        Ok(Response::new(wire::ReadFileResponse { data }))
     }
 
     async fn read_dir(
@@ -206,11 +220,7 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
         let request = request.into_inner();
         let path = request.dir_path;
         let entries = self.with_files(&request.r#ref, move |root| list_directory(root, &path)).await?;
-        let pattern = request.include_pattern;
-        let included = Ignore::new([pattern.as_str()]).map_err(|error| Status::unknown(error.to_string()))?;
-        let wanted = |entry: &&Entry| pattern.is_empty() || included.excludes(&entry.path);
-        let entries: Vec<WireStat> = entries.iter().filter(wanted).map(send::stat).collect();
-        Ok(Response::new(wire::ReadDirResponse { entries }))
+        Ok(Response::new(wire::ReadDirResponse { entries: included(&entries, &request.include_pattern)? }))
     }
 
     async fn stat_file(
@@ -284,22 +294,34 @@ impl wire::llb_bridge_server::LlbBridge for Bridge {
 
     async fn read_file_container(
         &self,
-        _: Request<wire::ReadFileRequest>,
+        request: Request<wire::ReadFileRequest>,
     ) -> Result<Response<wire::ReadFileResponse>, Status> {
-        Err(no_files())
+        let solving = self.solving(request.metadata()).await?;
+        let request = request.into_inner();
+        let root = solving.containers.files(&request.r#ref, request.mount_index).await?;
+        let data = looked(move || read(&root, &request.file_path, request.range)).await?;
+        Ok(Response::new(wire::ReadFileResponse { data }))
     }
 
     async fn read_dir_container(
         &self,
-        _: Request<wire::ReadDirRequest>,
+        request: Request<wire::ReadDirRequest>,
     ) -> Result<Response<wire::ReadDirResponse>, Status> {
-        Err(no_files())
+        let solving = self.solving(request.metadata()).await?;
+        let request = request.into_inner();
+        let root = solving.containers.files(&request.r#ref, request.mount_index).await?;
+        let entries = looked(move || list_directory(&root, &request.dir_path)).await?;
+        Ok(Response::new(wire::ReadDirResponse { entries: included(&entries, &request.include_pattern)? }))
     }
 
     async fn stat_file_container(
         &self,
-        _: Request<wire::StatFileRequest>,
+        request: Request<wire::StatFileRequest>,
     ) -> Result<Response<wire::StatFileResponse>, Status> {
-        Err(no_files())
+        let solving = self.solving(request.metadata()).await?;
+        let request = request.into_inner();
+        let root = solving.containers.files(&request.r#ref, request.mount_index).await?;
+        let entry = looked(move || stat(&root, &request.path)).await?;
+        Ok(Response::new(wire::StatFileResponse { stat: Some(send::stat(&entry)) }))
     }
 }

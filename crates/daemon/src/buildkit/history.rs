@@ -15,6 +15,7 @@ use tonic::Status;
 use wharf_engine::{Error, Result as EngineResult};
 use wharf_oci::Digest;
 
+use super::attachment::{self, Account};
 use super::error;
 use super::export::Response;
 use super::progress::moment;
@@ -30,6 +31,7 @@ const LARGEST: u64 = 1 << 20;
 /// What the names of files end with.
 const RECORD: &str = "record";
 const SAID: &str = "log";
+const ATTACHED: &str = "attached";
 
 /// Events that wait for who listens.
 const WAITING: usize = 64;
@@ -109,7 +111,11 @@ impl History {
             return;
         }
         let counts = solving.progress.counts();
+        let accounts = solving.accounts();
+        let (result, results) = attachment::results(&accounts, done.as_ref().ok());
         let record = BuildHistoryRecord {
+            result,
+            results,
             error: done.as_ref().err().map(error::message),
             completed_at: Some(moment(Timestamp::now())),
             exporter_response: done.clone().unwrap_or_default(),
@@ -134,11 +140,11 @@ impl History {
             }
         }
         // Written under the lock: a removal comes after.
-        if let Err(error) = self.write(&record, Some(&said)) {
+        if let Err(error) = self.attach(&accounts).and_then(|()| self.write(&record, Some(&said))) {
             tracing::warn!("keep the record of a build: {error}");
         }
         for record in &gone {
-            self.erase(&record.r#ref);
+            self.erase(record);
         }
         drop(records);
         self.tell(BuildHistoryEventType::Complete, record);
@@ -158,9 +164,27 @@ impl History {
         std::fs::rename(new, file)
     }
 
-    fn erase(&self, name: &str) {
-        for end in [RECORD, SAID] {
-            match std::fs::remove_file(self.file(name, end)) {
+    /// Keeps what goes with a record.
+    fn attach(&self, accounts: &[Account]) -> std::io::Result<()> {
+        let write = |account: &Account| std::fs::write(self.attached(&account.digest()), &account.document);
+        accounts.iter().try_for_each(write)
+    }
+
+    /// The file of what goes with a record.
+    fn attached(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{}.{ATTACHED}", digest.hex()))
+    }
+
+    /// What goes with a record, by its digest.
+    pub(super) fn attachment(&self, digest: &Digest) -> Option<Vec<u8>> {
+        std::fs::read(self.attached(digest)).ok()
+    }
+
+    fn erase(&self, record: &BuildHistoryRecord) {
+        let files = [RECORD, SAID].map(|end| self.file(&record.r#ref, end));
+        let attached = attachment::of(record).map(|digest| self.attached(&digest));
+        for file in files.into_iter().chain(attached) {
+            match std::fs::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("remove the record of a build: {error}");
                 }
@@ -223,7 +247,7 @@ impl History {
             at.ok_or_else(|| Status::not_found(format!("no build record found for ref {}", request.r#ref)))?;
         if request.delete {
             if let Some(record) = records.remove(at) {
-                self.erase(&record.r#ref);
+                self.erase(&record);
                 drop(records);
                 self.tell(BuildHistoryEventType::Deleted, record);
             }

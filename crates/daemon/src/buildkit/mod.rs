@@ -6,6 +6,7 @@
 //!
 //! invariant: nothing here knows how a build is run; that is `wharf_engine::build`.
 
+mod attachment;
 mod attributes;
 mod cache;
 mod capability;

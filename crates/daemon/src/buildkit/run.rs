@@ -10,7 +10,7 @@ use wharf_oci::Platform;
 use super::export::{self, Response};
 use super::frontend::{Answer, call};
 use super::solve::{Made, Outcome, Solving};
-use super::{BuildKit, cache, error, llb};
+use super::{BuildKit, attachment, cache, error, llb};
 
 /// Runs a build.
 pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result<Response, Status> {
@@ -27,7 +27,9 @@ pub(super) async fn run(state: &Arc<BuildKit>, solving: &Arc<Solving>) -> Result
     } else {
         led(state, solving).await?
     };
-    let mut response = export::all(solving, &answer, exports.inline).await?;
+    let products = export::products(&answer)?;
+    let mut response = export::all(solving, &products, exports.inline).await?;
+    solving.accounted(attachment::accounts(solving, &answer, &products));
     response.extend(cache::write(solving, &answer, exports.written).await?);
     for (name, value) in &answer.metadata {
         if name.starts_with("frontend.") {

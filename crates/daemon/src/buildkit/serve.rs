@@ -12,6 +12,7 @@ use tonic::body::Body;
 use wharf_api::rpc::{self, Health, LARGEST, answer};
 
 use super::BuildKit;
+use super::attachment;
 use super::control::Control;
 use super::gateway::Bridge;
 
@@ -34,6 +35,7 @@ async fn dispatch(request: Request<Incoming>, state: Arc<BuildKit>) -> Response<
         "moby.buildkit.v1.frontend.LLBBridge" => {
             answer(LlbBridgeServer::new(Bridge::new(state)).max_decoding_message_size(LARGEST), request).await
         }
+        attachment::SERVICE => attachment::answer(&state, request).await,
         "grpc.health.v1.Health" => answer(HealthServer::new(Health), request).await,
         other => rpc::unknown(other),
     }

@@ -15,6 +15,7 @@ use wharf_engine::build::{Build, Entitlements, Solved};
 use wharf_engine::names::new_id;
 
 use super::BuildKit;
+use super::attachment::Account;
 use super::container::Containers;
 use super::export::Response;
 use super::progress::Progress;
@@ -50,6 +51,8 @@ pub(super) struct Solving {
     kept: Mutex<Vec<Arc<Outcome>>>,
     /// What a client that leads its build itself returned.
     returned: watch::Sender<Option<frontend::ReturnRequest>>,
+    /// How its results came about, told with its record.
+    accounts: Mutex<Vec<Account>>,
     /// What its client and its frontends run by themselves.
     pub(super) containers: Containers,
     /// Attributes of the frontend, as it was called last.
@@ -146,6 +149,7 @@ impl Solves {
             began: Timestamp::now(),
             kept: Mutex::default(),
             returned: watch::channel(None).0,
+            accounts: Mutex::default(),
             containers: Containers::default(),
             attributes: Mutex::new(request.frontend_attrs.clone()),
             request,
@@ -259,6 +263,16 @@ impl Solving {
             // The sender is this build's own.
             Err(_) => frontend::ReturnRequest::default(),
         }
+    }
+
+    /// Takes note of how results came about.
+    pub(super) fn accounted(&self, accounts: Vec<Account>) {
+        *lock(&self.accounts) = accounts;
+    }
+
+    /// How the results came about, once.
+    pub(super) fn accounts(&self) -> Vec<Account> {
+        std::mem::take(&mut lock(&self.accounts))
     }
 
     /// Attributes of the frontend, as it was called last.

@@ -47,6 +47,8 @@ impl Builder<'_> {
                 .map(|secret| (secret.name.clone(), secret.id.clone(), !secret.optional))
                 .collect(),
             valid_exit_codes: meta.valid_exit_codes,
+            ulimits: meta.ulimit.into_iter().map(|limit| (limit.name, limit.soft, limit.hard)).collect(),
+            cgroup_parent: meta.cgroup_parent,
         };
         let edge = self.node(Operation::Execute(Box::new(execute)), edges, shown);
         Ok((0..outputs).map(|output| Some(Edge { output, ..edge })).collect())

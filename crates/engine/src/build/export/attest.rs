@@ -50,15 +50,14 @@ pub(in crate::build) struct Statement {
 }
 
 impl Provenance {
+    /// All there is to tell.
+    pub(super) fn whole() -> Self {
+        Self { max: true, slsa1: false, inline_only: false, reproducible: false, builder: String::new() }
+    }
+
     /// `mode=max,version=v1,…`; `None` where it is switched off.
     pub(super) fn parse(text: &str) -> Result<Option<Self>> {
-        let mut wanted = Self {
-            max: false,
-            slsa1: false,
-            inline_only: false,
-            reproducible: false,
-            builder: String::new(),
-        };
+        let mut wanted = Self { max: false, ..Self::whole() };
         let truth = |name: &str, value: &str| {
             super::options::flag(&BTreeMap::from([(name.to_owned(), value.to_owned())]), name)
                 .map(|flag| flag.unwrap_or(true))

@@ -9,7 +9,7 @@ use wharf_oci::Platform;
 use super::Product;
 use super::attest::{Provenance, Statement};
 use super::options::Attributes;
-use crate::build::Material;
+use crate::build::{Build, Material};
 
 /// Where the members of BuildKit's own that are in the documents are described.
 const OWN: &str = "https://mobyproject.org/buildkit@v1";
@@ -22,6 +22,18 @@ const OF_THE_HOST: [&str; 4] = ["cgroup-parent", "image-resolve-mode", "platform
 pub(super) struct Times {
     pub(super) started: Timestamp,
     pub(super) finished: Timestamp,
+}
+
+impl Build {
+    /// How a product came about, with all that is known, for who asks after the build: what kind of document it is, and
+    /// the document.
+    #[must_use]
+    pub fn account(&self, product: &Product, frontend: &Attributes) -> (String, Vec<u8>) {
+        let times = Times { started: self.started, finished: Timestamp::now() };
+        let Statement { predicate_type, predicate } =
+            statement(product, &Provenance::whole(), frontend, Some((&self.id, times)));
+        (predicate_type, format!("{predicate:#}").into_bytes())
+    }
 }
 
 /// The provenance of one product. With `times` it names the build, without it is the same for every build of the same.

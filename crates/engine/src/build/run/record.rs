@@ -72,11 +72,15 @@ fn host_config(host: &Hosted<'_>, execute: &Execute) -> Result<HostConfig, Strin
     if privileged && !host.options.entitlements.insecure {
         return Err("security.insecure is not allowed".to_owned());
     }
-    let ulimits = limits.ulimits.iter().map(|(name, soft, hard)| Ulimit {
+    let own = |name: &str| execute.ulimits.iter().any(|(given, ..)| given == name);
+    let usual = limits.ulimits.iter().filter(|(name, ..)| !own(name));
+    let ulimits = usual.chain(&execute.ulimits).map(|(name, soft, hard)| Ulimit {
         name: name.clone(),
         soft: *soft,
         hard: *hard,
     });
+    let parent =
+        [&execute.cgroup_parent, &limits.cgroup_parent].into_iter().find(|parent| !parent.is_empty());
     Ok(HostConfig {
         network_mode: network(host, execute.network)?,
         extra_hosts: Some(execute.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
@@ -90,7 +94,7 @@ fn host_config(host: &Hosted<'_>, execute: &Execute) -> Result<HostConfig, Strin
         cpuset_mems: limits.cpuset_mems.clone(),
         shm_size: limits.shm_size,
         ulimits: Some(ulimits.collect()),
-        cgroup_parent: limits.cgroup_parent.clone(),
+        cgroup_parent: parent.cloned().unwrap_or_default(),
         security_opt: Some(limits.security.clone()),
         ipc_mode: "private".to_owned(),
         init: Some(false),

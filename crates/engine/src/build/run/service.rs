@@ -168,6 +168,28 @@ impl BuildContainer {
         }
     }
 
+    /// What one of its mounts shows, to be read: as it is there while something runs, before that as it will begin.
+    ///
+    /// # Errors
+    /// When there is no such mount, it shows nothing, or the container has ended.
+    pub async fn files(&self, destination: &str) -> Result<Root, BuildFailure> {
+        let failed = |why: String| BuildFailure::new(ErrorKind::Internal, why);
+        match &*self.state.lock().await {
+            State::Released => Err(failed("the container was released".to_owned())),
+            State::Begun(inside) => inside.files(destination).map_err(failed),
+            State::Idle => {
+                let mut mounts = self.request.mounts.iter();
+                let found = mounts.find(|(mount, _)| mount.destination == destination);
+                let Some((mount, Some(tree))) = found else {
+                    return Err(failed(format!("nothing is mounted at {destination} yet")));
+                };
+                let root = self.build.open(tree)?;
+                let below = root.dir(&mount.selector).map_err(|error| failed(error.to_string()))?;
+                Ok(below.into_root())
+            }
+        }
+    }
+
     /// Kills what runs in it, and waits until nothing is left.
     pub async fn release(&self) {
         let mut gone = self.gone.subscribe();
@@ -245,7 +267,7 @@ fn execute(request: &ContainerRequest, wanted: ProcessRequest) -> Execute {
         hostname: request.hostname.clone(),
         hosts: request.hosts.clone(),
         secret_environment: wanted.secret_environment,
-        valid_exit_codes: Vec::new(),
+        ..Execute::default()
     }
 }
 
@@ -386,6 +408,19 @@ fn attachment(streams: Streams) -> Result<(UnixStream, Attach, StdUnixStream), S
 }
 
 impl Inside {
+    /// What is mounted at a place of the container.
+    fn files(&self, destination: &str) -> Result<Root, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("open {destination} of a container: {error}");
+        let process = std::path::PathBuf::from(format!("/proc/{}", self.pid));
+        let root = Root::open(process.join("root")).map_err(|error| failed(&error))?;
+        // Looked up after that: the number may have been given to another process, which is in another group.
+        let groups = std::fs::read_to_string(process.join("cgroup")).map_err(|error| failed(&error))?;
+        if !groups.contains(&self.record.id) {
+            return Err(failed(&"it has ended"));
+        }
+        Ok(root.dir(destination).map_err(|error| failed(&error))?.into_root())
+    }
+
     /// Starts one more process.
     async fn join(&self, build: &Arc<Build>, wanted: ProcessRequest) -> Result<RunningProcess, String> {
         let streams = Streams { stdin: wanted.stdin, terminal: wanted.terminal };

@@ -1,5 +1,6 @@
 //! The session of a build: the daemon calls back over it for files, secrets and credentials, and sends what comes out.
 
+mod ahead;
 mod auth;
 mod files;
 mod receive;

@@ -1,15 +1,12 @@
 //! Listing a directory as a build's context: what is sent of it, in the order and the words of the protocol.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bollard_buildkit_proto::fsutil::types::Stat;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
 use wharf_build::ignore::Ignore;
+
+use super::ahead::{Ahead, Below, Found};
 
 /// Bits of Go's `FileMode`.
 pub(super) mod go {
@@ -69,13 +66,13 @@ impl Wanted {
         Ok(Self { include, exclude: read(exclude)? })
     }
 
-    fn has(&self, path: &str) -> bool {
+    pub(super) fn has(&self, path: &str) -> bool {
         !self.exclude.excludes(path)
             && self.include.as_ref().is_none_or(|include| include.patterns.excludes(path))
     }
 
     /// Whether something below a directory that is not wanted itself may be.
-    fn may_have_below(&self, path: &str) -> bool {
+    pub(super) fn may_have_below(&self, path: &str) -> bool {
         if self.exclude.excludes(path) && !self.exclude.has_exceptions() {
             return false;
         }
@@ -170,16 +167,14 @@ fn within(base: &str, path: &str) -> Option<String> {
 /// # Errors
 /// When something cannot be read, in words for the user.
 pub(super) fn walk(root: &Path, wanted: &Wanted, each: &mut dyn FnMut(Stat) -> bool) -> Result<(), String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::open(root, flags, Mode::empty())
-        .map_err(|error| format!("open {}: {}", root.display(), crate::error::reason(&error.into())))?;
-    let mut walk = Walk { root, wanted, each, above: Vec::new(), linked: HashMap::new() };
-    walk.dir(&top, "").map(drop)
+    Ahead::read(root, wanted, |ahead, top| {
+        let mut walk = Walk { ahead, each, above: Vec::new(), linked: HashMap::new() };
+        walk.all(top).map(drop)
+    })
 }
 
 struct Walk<'a> {
-    root: &'a Path,
-    wanted: &'a Wanted,
+    ahead: &'a Ahead<'a>,
     each: &'a mut dyn FnMut(Stat) -> bool,
     /// Directories above that are not wanted themselves and are sent with the first thing in them that is.
     above: Vec<Stat>,
@@ -188,149 +183,47 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Lists a directory; `false`: nobody wants more.
-    fn dir(&mut self, dir: &OwnedFd, path: &str) -> Result<bool, String> {
-        let failed = |error: Errno| self.failed("read", path, error);
-        let mut names: Vec<OsString> = Vec::new();
-        for entry in rustix::fs::Dir::read_from(dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name.to_vec()));
-            }
-        }
-        names.sort_unstable();
-        for name in names {
-            let Some(text) = name.to_str() else {
-                return Err(format!("{}: the name is no UTF-8", self.root.join(path).join(&name).display()));
+    /// Tells what is in a directory; `false`: nobody wants more.
+    fn all(&mut self, listed: Vec<Found>) -> Result<bool, String> {
+        for found in listed {
+            let more = match found {
+                Found::File(entry, inode) => self.file(entry, inode),
+                Found::Directory(entry, has, below) => self.directory(entry, has, &below)?,
             };
-            let inner = if path.is_empty() { text.to_owned() } else { format!("{path}/{text}") };
-            if !self.one(dir, &name, &inner)? {
+            if !more {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn one(&mut self, dir: &OwnedFd, name: &OsStr, path: &str) -> Result<bool, String> {
-        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(true),
-            Err(error) => return Err(self.failed("stat", path, error)),
-        };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let has = self.wanted.has(path);
-        if kind != FileType::Directory {
-            return if has && kind != FileType::Socket {
-                self.file(dir, name, path, &stat)
-            } else {
-                Ok(true)
-            };
-        }
-        if !has && !self.wanted.may_have_below(path) {
-            return Ok(true);
-        }
-        let entry = self.describe(dir, name, path, &stat)?;
-        if has {
-            if !self.give(entry) {
-                return Ok(false);
-            }
-        } else {
+    fn directory(&mut self, entry: Stat, has: bool, below: &Below) -> Result<bool, String> {
+        let path = (!has).then(|| entry.path.clone());
+        if !has {
             self.above.push(entry);
+        } else if !self.give(entry) {
+            return Ok(false);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let more = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-            Ok(inner) => self.dir(&inner, path)?,
-            Err(Errno::NOENT) => true,
-            Err(error) => return Err(self.failed("open", path, error)),
-        };
-        if !has && self.above.last().is_some_and(|above| above.path == path) {
+        let more = self.all(self.ahead.take(below)?)?;
+        if self.above.last().is_some_and(|above| path.as_ref() == Some(&above.path)) {
             self.above.pop();
         }
         Ok(more)
     }
 
-    fn file(
-        &mut self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        path: &str,
-        stat: &rustix::fs::Stat,
-    ) -> Result<bool, String> {
-        let mut entry = self.describe(dir, name, path, stat)?;
-        if stat.st_nlink > 1 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            let inode = (stat.st_dev, stat.st_ino);
+    fn file(&mut self, mut entry: Stat, inode: Option<(u64, u64)>) -> bool {
+        if let Some(inode) = inode {
             match self.linked.get(&inode) {
                 Some(first) => (entry.linkname, entry.size) = (first.clone(), 0),
-                None => drop(self.linked.insert(inode, path.to_owned())),
+                None => drop(self.linked.insert(inode, entry.path.clone())),
             }
         }
-        Ok(self.give(entry))
+        self.give(entry)
     }
 
     fn give(&mut self, entry: Stat) -> bool {
         let above = std::mem::take(&mut self.above);
         above.into_iter().chain([entry]).all(|entry| (self.each)(entry))
-    }
-
-    /// An entry. Owners are left out: who builds is nobody in the image.
-    fn describe(
-        &self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        path: &str,
-        stat: &rustix::fs::Stat,
-    ) -> Result<Stat, String> {
-        let bits = [(0o4000, go::SETUID), (0o2000, go::SETGID), (0o1000, go::STICKY)];
-        let mut mode = stat.st_mode & 0o777;
-        mode |= bits.iter().filter(|(bit, _)| stat.st_mode & bit != 0).map(|(_, go)| go).sum::<u32>();
-        let mut entry = Stat { path: path.to_owned(), ..Stat::default() };
-        entry.mod_time = stat.st_mtime * 1_000_000_000 + i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => mode |= go::DIRECTORY,
-            FileType::Symlink => {
-                mode |= go::SYMLINK;
-                let target = rustix::fs::readlinkat(dir, name, Vec::new());
-                let target = target.map_err(|error| self.failed("readlink", path, error))?;
-                entry.linkname = String::from_utf8_lossy(target.as_bytes()).into_owned();
-            }
-            FileType::CharacterDevice => mode |= go::DEVICE | go::CHARACTER,
-            FileType::BlockDevice => mode |= go::DEVICE,
-            FileType::Fifo => mode |= go::FIFO,
-            _ => entry.size = stat.st_size,
-        }
-        if mode & go::DEVICE != 0 {
-            entry.devmajor = i64::from(rustix::fs::major(stat.st_rdev));
-            entry.devminor = i64::from(rustix::fs::minor(stat.st_rdev));
-        }
-        entry.mode = mode;
-        if mode & go::SYMLINK == 0 {
-            self.attributes(path, &mut entry);
-        }
-        Ok(entry)
-    }
-
-    /// The extended attributes; where there are none, one call tells.
-    fn attributes(&self, path: &str, entry: &mut Stat) {
-        let place = self.root.join(path);
-        let mut names = [0_u8; 4096];
-        // What cannot be read is not sent, as with file systems that have none.
-        let Ok(length) = rustix::fs::llistxattr(&place, &mut names[..]) else { return };
-        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let portable = name.starts_with(b"user.") || name == b"security.capability";
-            let mut value = vec![0_u8; 64 << 10];
-            if portable
-                && let Ok(length) = rustix::fs::lgetxattr(&place, OsStr::from_bytes(name), &mut value[..])
-            {
-                value.truncate(length);
-                entry.xattrs.insert(String::from_utf8_lossy(name).into_owned(), value);
-            }
-        }
-    }
-
-    fn failed(&self, doing: &str, path: &str, error: Errno) -> String {
-        let path: PathBuf = self.root.join(path);
-        format!("{doing} {}: {}", path.display(), crate::error::reason(&error.into()))
     }
 }
 
@@ -384,6 +277,32 @@ mod tests {
         assert_eq!(listed(dir.path(), &[], &[], &["link/3", "b"]), ["b", "c", "c/3", "link"]);
         assert_eq!(listed(dir.path(), &[], &[], &["a/*/2"]), ["a", "a/y", "a/y/2"]);
         assert_eq!(listed(dir.path(), &["missing"], &[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_told_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = Vec::new();
+        for number in 0..600 {
+            let path = format!("{:02}/{:02}/{number:03}", number % 7, number % 30);
+            std::fs::create_dir_all(dir.path().join(&path).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(&path), "x").unwrap();
+            all.push(path);
+        }
+        all.sort_unstable();
+        let mut found = listed(dir.path(), &[], &[], &[]);
+        assert!(found.is_sorted());
+        found.retain(|path| path.len() == 9);
+        assert_eq!(found, all);
+        // Who has enough ends it at once.
+        let mut left = 10;
+        let wanted = Wanted::default();
+        walk(dir.path(), &wanted, &mut |_| {
+            left -= 1;
+            left > 0
+        })
+        .unwrap();
+        assert_eq!(left, 0);
     }
 
     #[test]
