@@ -317,7 +317,7 @@ fn events_tell_of_networks() {
 
 #[test]
 fn ports_are_added_to_and_taken_from_a_running_container() {
-    let d = daemon!();
+    let mut d = daemon!();
     let (one, two) = (free_port(), free_port());
     server(&d, "web", "hello", &["-p", &format!("{one}:80")]);
     d.wharf(&["container", "update", "--publish-add", &format!("{two}:80"), "web"]).ok();
@@ -325,6 +325,10 @@ fn ports_are_added_to_and_taken_from_a_running_container() {
     d.wharf(&["container", "update", "--publish-rm", &format!("{one}:80"), "web"]).ok();
     assert!(fetch(&format!("127.0.0.1:{one}")).is_none());
     assert_eq!(fetched(&format!("127.0.0.1:{two}")), "hello");
+    d.kill();
+    d.launch();
+    let bound = d.inspect("web")["HostConfig"]["PortBindings"].clone();
+    assert_eq!(bound, json!({ "80/tcp": [{ "HostIp": "", "HostPort": two.to_string() }] }));
     d.docker(&["restart", "-t", "0", "web"]).ok();
     assert_eq!(fetched(&format!("127.0.0.1:{two}")), "hello", "it lasts");
     assert!(fetch(&format!("127.0.0.1:{one}")).is_none());

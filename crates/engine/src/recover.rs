@@ -20,15 +20,19 @@ use wharf_sys::time::wall_nanos;
 use crate::container::state::{LastRun, Running, State};
 use crate::container::{Container, Containers, Happening, Life, Record};
 use crate::error::{Error, Result};
+use crate::network::change_ports;
 use crate::pools::Class;
-use crate::state_log::Replay;
+use crate::state_log::{PortsChanged, Replay};
 use journal::Told;
 
 /// Brings `containers` to where the world is.
 pub(crate) async fn recover(containers: &Arc<Containers>, replay: Replay) -> Result<()> {
     for (id, loaded) in replay.containers {
-        let (record, life): (Record, Life) =
+        let (mut record, life): (Record, Life) =
             loaded.read().map_err(|error| error.context(format_args!("container {id}")))?;
+        for PortsChanged { add, remove } in &loaded.ports()? {
+            change_ports(&mut record, add, remove)?;
+        }
         containers.restore(record, life)?;
     }
     let swept = containers.clone();

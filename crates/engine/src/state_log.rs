@@ -5,6 +5,7 @@
 //! frame       length u32 LE, CRC-32 u32 LE (both of the payload), payload: one JSON document
 //! payload     {"entry":"record","id":ID,…}   all there is to know of a container: made, renamed, updated
 //!             {"entry":"life","id":ID,…}     its state since then: started, ended
+//!             {"entry":"ports","id":ID,…}    ports that came and went since the record; there may be thousands in it
 //!             {"entry":"removed","id":ID}    forget it
 //! ```
 //!
@@ -20,11 +21,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use tokio::sync::oneshot;
+use wharf_api::PortMap;
 
 use crate::error::{Error, Result};
 use crate::reserve::Reserve;
 
-pub(crate) use compact::Replay;
+pub(crate) use compact::{PortsChanged, Replay};
 pub(crate) use writer::Errands;
 use writer::{Append, Until};
 
@@ -37,6 +39,7 @@ const FILE: &str = "state.log";
 pub(crate) enum Entry<'a, R, L> {
     Record { id: &'a str, record: &'a R, life: &'a L },
     Life { id: &'a str, life: &'a L },
+    Ports { id: &'a str, add: &'a PortMap, remove: &'a PortMap },
     Removed { id: &'a str },
 }
 
@@ -139,6 +142,32 @@ mod tests {
         fill(root.path()).await;
         let (_, replay) = StateLog::open(root.path()).unwrap();
         assert_eq!(states(&replay), [("a".to_owned(), json!("running"))]);
+    }
+
+    #[tokio::test]
+    async fn changes_of_ports_stand_behind_their_record() {
+        let root = tempfile::tempdir().unwrap();
+        let (log, _) = StateLog::open(root.path()).unwrap();
+        let ports = |port: &str| -> PortMap { [(port.to_owned(), None)].into() };
+        let none = PortMap::new();
+        let (whole, life) = (json!({"name": "n"}), json!("running"));
+        for id in ["a", "b"] {
+            log.synced(&record(id, &whole, &life)).await.unwrap();
+            log.synced(&Any::Ports { id, add: &ports("80/tcp"), remove: &none }).await.unwrap();
+            log.append(&Any::Life { id, life: &life });
+            log.synced(&Any::Ports { id, add: &none, remove: &ports("81/tcp") }).await.unwrap();
+        }
+        // A later record says all of it.
+        log.synced(&record("b", &whole, &life)).await.unwrap();
+        drop(log);
+        let path = root.path().join(FILE);
+        for _ in 0..2 {
+            let replay = compact::replay(&path).unwrap();
+            let changes = replay.containers["a"].ports().unwrap();
+            assert_eq!((&changes[0].add, &changes[1].remove), (&ports("80/tcp"), &ports("81/tcp")));
+            assert_eq!((changes.len(), replay.containers["b"].ports().unwrap().len()), (2, 0));
+            compact::rewrite(&path).unwrap();
+        }
     }
 
     #[tokio::test]

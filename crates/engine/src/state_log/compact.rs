@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use wharf_api::PortMap;
 
 use super::frame::{self, HEAD, MAGIC};
 use crate::error::{Error, Result};
@@ -29,6 +30,17 @@ pub(crate) struct Loaded {
     record: Vec<u8>,
     /// `None`: it is in `record`.
     life: Option<Vec<u8>>,
+    /// What changed in it since.
+    ports: Vec<Vec<u8>>,
+}
+
+type Change<'a> = super::Entry<'a, (), ()>;
+
+/// Ports that a container asks for beside those of its record, and others that it does not any more.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PortsChanged {
+    pub(crate) add: PortMap,
+    pub(crate) remove: PortMap,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -36,6 +48,7 @@ pub(crate) struct Loaded {
 enum Kind {
     Record,
     Life,
+    Ports,
     Removed,
 }
 
@@ -63,6 +76,22 @@ impl Loaded {
         let life = self.life.as_ref().unwrap_or(&self.record);
         let LifeOnly { life } = serde_json::from_slice(life).map_err(failed)?;
         Ok((record, life))
+    }
+
+    /// What is to be done to the record's ports, in this order.
+    pub(crate) fn ports(&self) -> Result<Vec<PortsChanged>> {
+        let failed = |error| Error::internal(format!("read state log: {error}"));
+        self.ports.iter().map(|one| serde_json::from_slice(one).map_err(failed)).collect()
+    }
+
+    /// The frames that say it anew; the record's first.
+    fn frames(&self, id: &str) -> Result<Vec<u8>> {
+        let (record, life): (Value, Value) = self.read()?;
+        let mut frames = frame::encode(&super::Entry::Record { id, record: &record, life: &life })?;
+        for PortsChanged { add, remove } in &self.ports()? {
+            frames.extend(frame::encode(&Change::Ports { id, add, remove })?);
+        }
+        Ok(frames)
     }
 }
 
@@ -97,11 +126,16 @@ impl Replay {
     fn fold(&mut self, head: Head, payload: Vec<u8>) {
         match head.entry {
             Kind::Record => {
-                self.containers.insert(head.id, Loaded { record: payload, life: None });
+                self.containers.insert(head.id, Loaded { record: payload, life: None, ports: Vec::new() });
             }
             Kind::Life => {
                 if let Some(loaded) = self.containers.get_mut(&head.id) {
                     loaded.life = Some(payload);
+                }
+            }
+            Kind::Ports => {
+                if let Some(loaded) = self.containers.get_mut(&head.id) {
+                    loaded.ports.push(payload);
                 }
             }
             Kind::Removed => {
@@ -141,10 +175,9 @@ pub(super) fn rewrite(path: &Path) -> Result<(File, u64)> {
     let mut length = MAGIC.len() as u64;
     out.write_all(MAGIC).map_err(failed)?;
     for (id, one) in &kept.containers {
-        let (record, life): (Value, Value) = one.read()?;
-        let frame = frame::encode(&super::Entry::Record { id, record: &record, life: &life })?;
-        out.write_all(&frame).map_err(failed)?;
-        length += frame.len() as u64;
+        let frames = one.frames(id)?;
+        out.write_all(&frames).map_err(failed)?;
+        length += frames.len() as u64;
     }
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
