@@ -130,6 +130,21 @@ fn remapped_users_have_networks_and_ports() {
     d.docker(&["network", "connect", "bridge", "web"]).ok();
     let links = d.docker(&["exec", "web", "ls", "/sys/class/net"]).ok();
     assert!(links.contains("eth1"), "{links}");
+    // The network belongs to the container's users: who has the capabilities may use them.
+    let ping = ["run", "--rm", "--init", "--network", "net", "busybox", "ping", "-c", "1", "-W", "5", "web"];
+    d.docker(&ping).ok();
+    let change = "ip link set lo down && ip route del default && ip route add default dev eth0";
+    let script = ["busybox", "sh", "-ec", change];
+    let allowed = ["run", "--rm", "--init", "--network", "net", "--cap-add", "NET_ADMIN"];
+    d.docker(&[&allowed[..], &script].concat()).ok();
+    let refused = d.docker(&[&["run", "--rm", "--init", "--network", "net"], &script[..]].concat());
+    assert!(refused.code != 0 && refused.stderr.contains("not permitted"), "{refused:?}");
+    // A policy starts it again in the same network, with the same users.
+    let again = ["run", "-d", "--name", "again", "--network", "net", "--restart", "on-failure:1"];
+    let script = "grep -q . /once 2>/dev/null && exec sleep 1000; echo x >/once; exit 1";
+    d.docker(&[&again[..], &["busybox", "sh", "-c", script]].concat()).ok();
+    d.until("again", |document| document["RestartCount"] == 1 && document["State"]["Running"] == true);
+    d.docker(&["exec", "again", "ping", "-c", "1", "-W", "5", "web"]).ok();
 }
 
 #[test]

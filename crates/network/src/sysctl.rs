@@ -50,30 +50,6 @@ pub(crate) fn write_inside(
     }
 }
 
-/// Writes settings of another namespace as a whole, names as sysctl(8) has them, also where root there is not the
-/// namespace's owner.
-///
-/// # Errors
-/// [`Error::Invalid`] for a setting that is none of a network; what the kernel refused.
-pub(crate) fn write_all_inside(target: BorrowedFd<'_>, settings: &[(String, String)]) -> Result<()> {
-    let mut files = vec![];
-    for (name, value) in settings {
-        // No dot is left, so the path leads nowhere else.
-        let path = name.replace('.', "/");
-        if !path.starts_with("net/") {
-            return Err(Error::Invalid(format!("unrecognised sysctl setting: {name}")));
-        }
-        files.push((format!("/proc/sys/{path}"), value.as_str()));
-    }
-    match write_files(target, &files)? {
-        None => Ok(()),
-        Some(index) => {
-            let name = settings.get(index).map_or("join the namespace", |(name, _)| name.as_str());
-            Err(Error::Invalid(format!("error setting sysctl {name}")))
-        }
-    }
-}
-
 /// Writes files as a namespace shows them; which of them was refused.
 fn write_files(target: BorrowedFd<'_>, files: &[(String, &str)]) -> Result<Option<usize>> {
     // Everything the child needs exists before it does: it makes system calls only, because another thread may

@@ -55,9 +55,13 @@ impl Namespaces {
         let mut namespaces = Self::default();
         for namespace in &linux.namespaces {
             let flag = flag_of(namespace.kind);
-            let given = network.filter(|_| flag == flags::NETWORK && namespace.path.is_empty());
-            if let Some(given) = given {
+            let given = network.filter(|_| namespace.path.is_empty());
+            if let (flags::NETWORK, Some(given)) = (flag, given) {
                 namespaces.joined.push((flag, given.try_clone_to_owned().map_err(LaunchError::other)?));
+            } else if let (flags::USER, Some(given)) = (flag, given)
+                && let Some(users) = users_of(given)?
+            {
+                namespaces.joined.push((flag, users));
             } else if namespace.path.is_empty() {
                 namespaces.new |= flag;
             } else {
@@ -80,6 +84,17 @@ impl Namespaces {
     pub(crate) fn is_new(&self, flag: u64) -> bool {
         self.new & flag != 0
     }
+}
+
+/// Whose a network is that was made outside; `None`: the host's users'.
+fn users_of(network: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let users = namespace::owner(network)?;
+    let own = namespace::open("/proc/self/ns/user".as_ref())?;
+    let identity = |fd: &OwnedFd| {
+        let stat = rustix::fs::fstat(fd).map_err(LaunchError::other)?;
+        Ok::<_, LaunchError>((stat.st_dev, stat.st_ino))
+    };
+    Ok((identity(&users)? != identity(&own)?).then_some(users))
 }
 
 pub(crate) fn flag_of(kind: NamespaceKind) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
 };
 
@@ -130,8 +130,37 @@ pub fn write_id_maps(pid: i32, users: &[IdRange], groups: &[IdRange]) -> Result<
 /// # Errors
 /// As [`write_id_maps`]; what the kernel refused.
 pub fn user_namespace(users: &[IdRange], groups: &[IdRange]) -> Result<OwnedFd> {
+    with_users(0, users, groups, "user")
+}
+
+/// A network namespace that belongs to the users of a new user namespace, as [`owner`] tells.
+///
+/// # Errors
+/// As [`write_id_maps`]; what the kernel refused.
+pub fn network_of_users(ids: &IdMap) -> Result<OwnedFd> {
+    with_users(flags::NETWORK, &ids.users, &ids.groups, "net")
+}
+
+/// The user namespace whose root has a namespace's capabilities.
+///
+/// # Errors
+/// `EPERM` where it is none of this process's own descendants; `ENOTTY` for a file that is no namespace.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// `NS_GET_USERNS` of `linux/nsfs.h`.
+    const GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument and touches no memory of ours.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), GET_USERNS as _) };
+    if fd < 0 {
+        return Err(Error::new("find owner of namespace", errno()));
+    }
+    // SAFETY: the kernel has just made this descriptor for this call, so that nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A new user namespace and others that belong to it; the one that `file` names is kept.
+fn with_users(others: u64, users: &[IdRange], groups: &[IdRange], file: &str) -> Result<OwnedFd> {
     let (gate, hold) = pipe_with(PipeFlags::CLOEXEC).context(|| "make pipe")?;
-    match process::clone(&CloneOptions { namespaces: flags::USER, ..CloneOptions::default() })? {
+    match process::clone(&CloneOptions { namespaces: flags::USER | others, ..CloneOptions::default() })? {
         Forked::Child => {
             drop(hold);
             // Ends when the other side closes: then the namespace is held by its file.
@@ -140,7 +169,7 @@ pub fn user_namespace(users: &[IdRange], groups: &[IdRange]) -> Result<OwnedFd> 
         }
         Forked::Parent(child) => {
             let namespace = write_id_maps(child.pid, users, groups)
-                .and_then(|()| open(Path::new(&format!("/proc/{}/ns/user", child.pid))));
+                .and_then(|()| open(Path::new(&format!("/proc/{}/ns/{file}", child.pid))));
             drop(hold);
             process::wait(child.pid)?;
             namespace
@@ -241,5 +270,23 @@ mod tests {
             i32::from(!joined || map.split_whitespace().next() != Some("0"))
         });
         assert_eq!(process::wait(pid.unwrap()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_network_belongs_to_its_users() {
+        let range = IdRange { inside: 0, outside: 100_000, size: 1000 };
+        let ids = IdMap { users: vec![range], groups: vec![range] };
+        let network = network_of_users(&ids).unwrap();
+        let users = owner(network.as_fd()).unwrap();
+        let pid = process::fork_child(|| {
+            let joined =
+                join(network.as_fd(), flags::NETWORK).and_then(|()| join(users.as_fd(), flags::USER));
+            // Whoever is root there may do what needs capabilities in the network's owner.
+            i32::from(joined.and_then(|()| loopback_up()).is_err())
+        });
+        assert_eq!(process::wait(pid.unwrap()).unwrap(), 0);
+        let own = open(Path::new("/proc/self/ns/net")).unwrap();
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_ne!(inode(&owner(own.as_fd()).unwrap()), inode(&users));
     }
 }

@@ -109,12 +109,8 @@ impl Networks {
             kernel.helper.relay(owner, &relays)?;
             mappings = translated;
         }
-        let made = kernel.helper.namespace(owner, sandbox.resolver)?;
-        if crate::userns::of(&self.config, &record.host_config).is_some() {
-            // The namespace was made outside the container's own users, whose root may not bind low ports there, and
-            // may set nothing.
-            kernel.plane.set_sysctls(made.namespace.as_fd(), &outside(record))?;
-        }
+        let users = crate::userns::of(&self.config, &record.host_config);
+        let made = kernel.helper.namespace(owner, sandbox.resolver, users)?;
         if sandbox.resolver {
             kernel.helper.set_names(owner, &names::table(&self.config, record, sandbox))?;
         }
@@ -167,14 +163,6 @@ impl Networks {
     pub(crate) fn forget(&self, container: &str) {
         self.state().last.remove(container);
     }
-}
-
-/// The settings of a network namespace that its container's users may not make.
-fn outside(record: &Record) -> Vec<(String, String)> {
-    let open = ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-    let asked = record.host_config.sysctls.iter().flatten();
-    let asked = asked.filter(|(name, _)| name.starts_with("net."));
-    std::iter::once(open).chain(asked.map(|(name, value)| (name.clone(), value.clone()))).collect()
 }
 
 /// An endpoint as the kernel plane is asked for it.

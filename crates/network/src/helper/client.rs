@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use wharf_sys::namespace::IdMap;
 use wharf_sys::pidfd::PidFd;
 use wharf_sys::pipe::Pipe;
 use wharf_sys::socket::{self, Kind};
@@ -159,12 +160,14 @@ impl Helper {
     }
 
     /// A network namespace for `owner`, loopback up, with names answered at 127.0.0.11 if `resolver`. The
-    /// owner must have none yet. It lives until [`Helper::release`], whoever else holds it.
+    /// owner must have none yet. It lives until [`Helper::release`], whoever else holds it. With `ids` it belongs to
+    /// the users of a user namespace of its own ([`wharf_sys::namespace::owner`]).
     ///
     /// # Errors
     /// [`HelperError::Failed`] with what the kernel refused.
-    pub fn namespace(&self, owner: &str, resolver: bool) -> Result<Namespace> {
-        self.make_namespace(owner, &Request::Namespace { owner: owner.to_owned(), resolver })
+    pub fn namespace(&self, owner: &str, resolver: bool, ids: Option<&IdMap>) -> Result<Namespace> {
+        let request = Request::Namespace { owner: owner.to_owned(), resolver, ids: ids.cloned() };
+        self.make_namespace(owner, &request)
     }
 
     /// Answers names in a namespace that was made without; one that has a resolver is returned as it is.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use wharf_sys::error::errno_of;
+use wharf_sys::namespace::IdMap;
 use wharf_sys::netlink::Family;
 use wharf_sys::socket;
 
@@ -111,7 +112,7 @@ impl Helper {
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 Ok(Answer::Hello { version: PROTOCOL_VERSION, features: Vec::new(), pid }.into())
             }
-            Request::Namespace { owner, resolver } => self.make_namespace(&owner, resolver),
+            Request::Namespace { owner, resolver, ids } => self.make_namespace(&owner, resolver, ids),
             Request::Resolver { owner } => self.add_resolver(&owner),
             Request::Route { owner } => self.route(&owner),
             Request::Adopt { owner, resolver } => self.adopt(&owner, resolver, beside),
@@ -134,10 +135,14 @@ impl Helper {
         }
     }
 
-    fn make_namespace(&mut self, owner: &str, resolver: bool) -> Outcome {
+    fn make_namespace(&mut self, owner: &str, resolver: bool, ids: Option<IdMap>) -> Outcome {
         // One that is left over from a start that never was told of it; nobody can have its namespace.
         self.drop_space(owner);
-        let Fresh { namespace, route, resolver } = self.pool.take(&self.home, resolver)?;
+        let fresh = match ids {
+            None => self.pool.take(&self.home, resolver)?,
+            Some(ids) => Fresh::of_users(&self.home, &ids, resolver)?,
+        };
+        let Fresh { namespace, route, resolver } = fresh;
         let key = self.spaces.insert(owner, namespace, resolver);
         self.begin_resolver(key)?;
         self.tell_namespace(key, route)

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use wharf_sys::namespace::IdMap;
 
 /// The version of this protocol; said in [`Request::Hello`] and its answer.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -111,6 +112,9 @@ pub enum Request {
         owner: String,
         /// Whether names are answered at 127.0.0.11 in it.
         resolver: bool,
+        /// It belongs to the users of a user namespace of its own, with these ids.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ids: Option<IdMap>,
     },
     /// Lets names be answered in a namespace that was made without; answered by [`Answer::Namespace`].
     Resolver {

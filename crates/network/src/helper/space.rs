@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use wharf_sys::error::{Context, Error, Result};
-use wharf_sys::namespace::{self, flags};
+use wharf_sys::namespace::{self, IdMap, flags};
 use wharf_sys::netlink::{Family, Socket};
 
 use super::slots::{Key, Slots};
@@ -131,14 +131,24 @@ pub(crate) struct Fresh {
 
 impl Fresh {
     pub(crate) fn make(home: &Home, resolver: bool) -> Result<Self> {
-        let (namespace, (route, resolver)) = home.new_space(|| {
-            namespace::loopback_up()?;
-            let route = netlink_socket(Family::Route)?;
-            let resolver = if resolver { Some(Sockets::open()?) } else { None };
-            Ok((route, resolver))
-        })?;
+        let (namespace, (route, resolver)) = home.new_space(|| furnish(resolver))?;
         Ok(Self { namespace, route, resolver })
     }
+
+    /// One that belongs to the users of a user namespace of its own.
+    pub(crate) fn of_users(home: &Home, ids: &IdMap, resolver: bool) -> Result<Self> {
+        let namespace = namespace::network_of_users(ids)?;
+        let (route, resolver) = home.inside(namespace.as_fd(), || furnish(resolver))??;
+        Ok(Self { namespace, route, resolver })
+    }
+}
+
+/// What a new namespace has, made within it.
+fn furnish(resolver: bool) -> Result<(OwnedFd, Option<Sockets>)> {
+    namespace::loopback_up()?;
+    let route = netlink_socket(Family::Route)?;
+    let resolver = if resolver { Some(Sockets::open()?) } else { None };
+    Ok((route, resolver))
 }
 
 /// Namespaces made ahead of need, so that a start waits for none.

@@ -118,18 +118,6 @@ impl Plane {
         self.firewall.obstacles()
     }
 
-    /// Sets what belongs to a network namespace as a whole: names as sysctl(8) has them.
-    ///
-    /// # Errors
-    /// [`crate::Error::Invalid`] for a setting that is none of a network, or that the kernel refused.
-    pub fn set_sysctls(
-        &self,
-        namespace: std::os::fd::BorrowedFd<'_>,
-        settings: &[(String, String)],
-    ) -> Result<()> {
-        crate::sysctl::write_all_inside(namespace, settings)
-    }
-
     /// Removes everything of this instance: its networks, its table, its rule in the tables of others. What
     /// runs loses its network.
     ///

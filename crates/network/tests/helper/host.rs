@@ -100,7 +100,7 @@ impl Container {
     /// With a resolver, in network `net` as `name`, which may ask outside.
     pub fn start(instance: &Instance, number: u8, name: &str) -> Self {
         let owner = format!("container-{name}");
-        let space = instance.helper.namespace(&owner, true).unwrap();
+        let space = instance.helper.namespace(&owner, true, None).unwrap();
         let container = Self { space, owner, number };
         instance.helper.set_names(&container.owner, &container.names(name)).unwrap();
         container

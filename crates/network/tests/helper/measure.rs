@@ -36,14 +36,14 @@ fn namespaces() {
     for resolver in [false, true] {
         let name = |number| format!("{resolver}-{number}");
         each(&format!("namespace, one after the other, resolver {resolver}"), 100, |number| {
-            drop(instance.helper.namespace(&name(number), resolver).unwrap());
+            drop(instance.helper.namespace(&name(number), resolver, None).unwrap());
         });
         each("release", 100, |number| instance.helper.release(&name(number)).unwrap());
         let mut times = Vec::new();
         for number in 0..50 {
             std::thread::sleep(Duration::from_millis(30));
             let started = Instant::now();
-            drop(instance.helper.namespace(&name(number), resolver).unwrap());
+            drop(instance.helper.namespace(&name(number), resolver, None).unwrap());
             times.push(started.elapsed());
         }
         times.sort_unstable();
@@ -138,7 +138,7 @@ fn memory() {
     }
     own("with 1,000 containers' names");
     for number in 0..200_u16 {
-        drop(instance.helper.namespace(&format!("{number:064x}"), true).unwrap());
+        drop(instance.helper.namespace(&format!("{number:064x}"), true, None).unwrap());
     }
     own("with 200 namespaces more");
 }

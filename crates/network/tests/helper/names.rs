@@ -132,7 +132,7 @@ fn other_programs_ask_too() {
 
 fn a_resolver_for_a_namespace_made_without() {
     let instance = Instance::start();
-    let plain = instance.helper.namespace("container-a", false).unwrap();
+    let plain = instance.helper.namespace("container-a", false, None).unwrap();
     assert!(plain.resolver.is_none());
     let with = instance.helper.resolver("container-a").unwrap();
     assert!(with.resolver.is_some());

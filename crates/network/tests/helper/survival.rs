@@ -166,7 +166,7 @@ fn many_namespaces_leave_nothing() {
     };
     let round = |number: usize| {
         let owner = format!("container-{number}");
-        let space = instance.helper.namespace(&owner, number.is_multiple_of(2)).unwrap();
+        let space = instance.helper.namespace(&owner, number.is_multiple_of(2), None).unwrap();
         instance.helper.reserve(&owner, &[request(Protocol::Tcp, 80)]).unwrap();
         drop(space);
         instance.helper.release(&owner).unwrap();
