@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -60,6 +61,15 @@ impl Store {
             .iter()
             .filter_map(|(name, target)| Some((Reference::parse(name).ok()?, *target)))
             .collect()
+    }
+
+    /// The names that begin with `start`, and what they point to, sorted.
+    #[must_use]
+    pub fn names_from(&self, start: &str) -> Vec<(Reference, Name)> {
+        let state = self.read();
+        let from = state.names.range::<str, _>((Bound::Included(start), Bound::Unbounded));
+        let same = from.take_while(|(name, _)| name.starts_with(start));
+        same.filter_map(|(name, target)| Some((Reference::parse(name).ok()?, *target))).collect()
     }
 
     /// The names of one image, sorted.
@@ -161,7 +171,7 @@ impl Store {
         };
         // A request that was cut short while another brought the image whole must not keep it now.
         self.end_leases(|lease| lease.blobs.iter().all(|blob| gone.contains(blob)))?;
-        self.collect()
+        self.collect_of(ids)
     }
 
     /// Reads a small blob whole, verified.

@@ -1,6 +1,9 @@
 //! Freeing what nothing reaches. One function, by reachability: a crash never leaks, and never frees too much.
 
+use wharf_oci::Digest;
+
 use crate::error::Result;
+use crate::state::{Garbage, State};
 use crate::{Store, schema};
 
 impl Store {
@@ -9,11 +12,20 @@ impl Store {
     /// # Errors
     /// When the disk fails. Records go before bytes: what is left then is swept at the next start.
     pub fn collect(&self) -> Result<()> {
+        self.collect_what(|state| state.garbage(self.snapshotter()))
+    }
+
+    /// [`Self::collect`] of what belonged to images that were removed.
+    pub(crate) fn collect_of(&self, removed: &[Digest]) -> Result<()> {
+        self.collect_what(|state| state.garbage_of(removed, self.snapshotter()))
+    }
+
+    fn collect_what(&self, find: impl FnOnce(&State) -> Garbage) -> Result<()> {
         let _changing = self.change();
         let garbage = {
             // From here on nobody finds them, so that nobody starts to rely on them.
             let mut state = self.write();
-            let garbage = state.garbage(self.snapshotter());
+            let garbage = find(&state);
             for id in &garbage.images {
                 state.images.remove(id);
             }
@@ -25,7 +37,7 @@ impl Store {
             }
             garbage
         };
-        if garbage == crate::state::Garbage::default() {
+        if garbage == Garbage::default() {
             return Ok(());
         }
         let write = self.database.begin_write()?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use redb::Database;
-use wharf_oci::Digest;
+use wharf_oci::{DiffId, Digest};
 
 use crate::error::{Error, Result};
 use crate::image::{Blob, Image, Layer, Name};
@@ -69,30 +69,86 @@ impl State {
     /// Reachability: images and leases keep blobs and layers, containers keep removed images, batches keep what they
     /// pin.
     pub(crate) fn garbage(&self, snapshotter: &dyn Snapshotter) -> Garbage {
-        let used: HashSet<Digest> = self.actives.values().flatten().copied().collect();
-        let mut garbage = Garbage::default();
-        let mut blobs: HashSet<Digest> = self.pinned_blobs.keys().copied().collect();
-        let mut layers: HashSet<String> = self.pinned_layers.keys().cloned().collect();
-        for lease in self.leases.values() {
-            blobs.extend(lease.blobs.iter().copied());
-            layers.extend(lease.layers.iter().cloned());
-        }
-        for layer in self.steps.values().filter_map(|step| step.layer.as_ref()) {
-            blobs.insert(layer.blob.digest);
-            layers.insert(snapshotter.key(&[layer.diff_id]));
-        }
-        for image in self.images.values() {
-            if image.removed && !used.contains(&image.id) {
-                garbage.images.push(image.id);
-                continue;
-            }
-            blobs.extend(image.blobs.iter().copied());
+        let used = self.used();
+        let images = self.images.values().filter(|image| image.removed && !used.contains(&image.id));
+        let doubted = Doubted {
+            images: images.map(|image| image.id).collect(),
+            blobs: self.blobs.keys().copied().collect(),
+            layers: self.layers.keys().cloned().collect(),
+            parts: Parts(None),
+        };
+        self.unreached(doubted, snapshotter)
+    }
+
+    /// What of [`Self::garbage`] belonged to images that were removed: among many others this is quick.
+    pub(crate) fn garbage_of(&self, removed: &[Digest], snapshotter: &dyn Snapshotter) -> Garbage {
+        let used = self.used();
+        let mut doubted = Doubted { parts: Parts(Some(HashSet::new())), ..Doubted::default() };
+        let images = removed.iter().filter_map(|id| self.images.get(id));
+        for image in images.filter(|image| image.removed && !used.contains(&image.id)) {
             let chain = image.diff_ids();
-            layers.extend((1..=chain.len()).map(|depth| snapshotter.key(&chain[..depth])));
+            doubted.images.insert(image.id);
+            doubted.blobs.extend(image.blobs.iter().filter(|blob| self.blobs.contains_key(*blob)));
+            let keys = (1..=chain.len()).map(|depth| snapshotter.key(&chain[..depth]));
+            doubted.layers.extend(keys.filter(|key| self.layers.contains_key(key)));
+            doubted.parts.0.get_or_insert_default().extend(chain);
         }
-        garbage.blobs = self.blobs.keys().filter(|digest| !blobs.contains(digest)).copied().collect();
-        garbage.layers = self.layers.keys().filter(|key| !layers.contains(*key)).cloned().collect();
-        garbage
+        self.unreached(doubted, snapshotter)
+    }
+
+    /// The images that containers stand on.
+    fn used(&self) -> HashSet<Digest> {
+        self.actives.values().flatten().copied().collect()
+    }
+
+    fn unreached(&self, doubted: Doubted, snapshotter: &dyn Snapshotter) -> Garbage {
+        let Doubted { images, mut blobs, mut layers, parts } = doubted;
+        let leases = self.leases.values();
+        let steps = || self.steps.values().filter_map(|step| step.layer.as_ref());
+        let kept: Vec<_> = self.images.values().filter(|image| !images.contains(&image.id)).collect();
+        let reached = self.pinned_blobs.keys().chain(leases.clone().flat_map(|lease| &lease.blobs));
+        let reached = reached.chain(steps().map(|layer| &layer.blob.digest));
+        for digest in reached.chain(kept.iter().flat_map(|image| &image.blobs)) {
+            blobs.remove(digest);
+        }
+        for key in self.pinned_layers.keys().chain(leases.flat_map(|lease| &lease.layers)) {
+            layers.remove(key);
+        }
+        for layer in steps().filter(|layer| parts.may_have(layer.diff_id)) {
+            layers.remove(&snapshotter.key(&[layer.diff_id]));
+        }
+        for image in kept {
+            if image.layers.iter().any(|layer| parts.may_have(layer.diff_id)) {
+                let chain = image.diff_ids();
+                for depth in 1..=chain.len() {
+                    layers.remove(&snapshotter.key(&chain[..depth]));
+                }
+            }
+        }
+        Garbage {
+            images: images.into_iter().collect(),
+            blobs: blobs.into_iter().collect(),
+            layers: layers.into_iter().collect(),
+        }
+    }
+}
+
+/// What may be garbage, until it is found to be reached.
+#[derive(Debug, Default)]
+struct Doubted {
+    images: HashSet<Digest>,
+    blobs: HashSet<Digest>,
+    layers: HashSet<String>,
+    parts: Parts,
+}
+
+/// The diff ids that the doubted layers' keys are made of; none: any.
+#[derive(Debug, Default)]
+struct Parts(Option<HashSet<DiffId>>);
+
+impl Parts {
+    fn may_have(&self, diff_id: DiffId) -> bool {
+        self.0.as_ref().is_none_or(|parts| parts.contains(&diff_id))
     }
 }
 
