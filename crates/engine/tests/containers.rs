@@ -39,6 +39,8 @@ async fn names(engine: &Engine, filters: &str) -> Vec<String> {
     let options =
         ListOptions { all: true, filters: Filters::parse(filters).unwrap(), ..ListOptions::default() };
     let list = engine.containers.list(&options).await.unwrap();
+    let text: serde_json::Value = serde_json::from_slice(&list.to_json().unwrap()).unwrap();
+    assert_eq!(text, serde_json::to_value(&list).unwrap(), "what is kept of a list is what it would be now");
     list.documents().map(|one| one.names.concat()).collect()
 }
 
@@ -76,7 +78,9 @@ fn names_are_taken_until_given_back() {
         assert_eq!(error.message(), "Renaming a container with the same name as its current name");
         let error = engine.containers.rename("web", "..").await.unwrap_err();
         assert!(error.message().starts_with("Error when allocating new name: Invalid container name (/..)"));
+        assert_eq!(names(&engine, "").await, ["/web"]);
         engine.containers.rename("web", "site").await.unwrap();
+        assert_eq!(names(&engine, "").await, ["/site"]);
         create(&engine, "web").await;
         engine.containers.remove("web", false, false, false).await.unwrap();
         create(&engine, "web").await;

@@ -59,6 +59,12 @@ pub(crate) fn json<T: Serialize + ?Sized>(document: &T) -> Result<Answer> {
     json_with(StatusCode::OK, document)
 }
 
+/// A document that is text already, without the newline at its end.
+pub(crate) fn json_text(mut text: Vec<u8>) -> Answer {
+    text.push(b'\n');
+    typed(StatusCode::OK, JSON, AnswerBody::Full(text.into()))
+}
+
 /// A document that differs between versions.
 pub(crate) fn shaped<T: Serialize>(kind: Document, document: &T, version: ApiVersion) -> Result<Answer> {
     let text = shape::render(kind, document, version).map_err(|error| Error::internal(error.to_string()))?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 use wharf_api::shape::Document;
-use wharf_api::{CreateRequest, UpdateRequest};
+use wharf_api::{ApiVersion, CreateRequest, UpdateRequest};
 use wharf_engine::container::list::ListOptions;
 use wharf_engine::container::logs::LogOptions;
 use wharf_engine::container::wait::WaitCondition;
@@ -24,6 +24,9 @@ pub(crate) async fn list(call: Call) -> Result<Answer> {
         filters: query.filters()?,
     };
     let list = call.engine().containers.list(&options).await?;
+    if call.version >= ApiVersion::MAX {
+        return Ok(answer::json_text(list.to_json()?));
+    }
     answer::shaped(Document::ContainerList, &list, call.version)
 }
 

@@ -1,6 +1,7 @@
 //! Containers in a list. Reads published views only and waits for no one.
 
 mod filter;
+mod row;
 
 use std::sync::Arc;
 
@@ -14,9 +15,14 @@ use wharf_sys::time::wall_nanos;
 use super::record::{Record, View};
 use super::spec::Point;
 use super::{Container, Containers, status};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pools::Class;
 use filter::Selection;
+pub(super) use row::Row;
+use row::Told;
+
+/// Bytes that an entry of a list takes, nearly always.
+const USUAL: usize = 900;
 
 /// Which containers, and how much of them.
 #[derive(Debug, Clone, Default)]
@@ -112,11 +118,50 @@ impl Listing {
         self.chosen.iter().map(|one| self.document(one))
     }
 
+    /// All documents as one JSON array, as the newest version of the API has them.
+    ///
+    /// # Errors
+    /// None that can happen: the documents have no keys but texts.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let failed = |error: serde_json::Error| Error::internal(error.to_string());
+        let networks = self.containers.networks.fingerprint();
+        let mut text = Vec::with_capacity(2 + self.chosen.len() * USUAL);
+        text.push(b'[');
+        for one in &self.chosen {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            self.write(one, networks, &mut text).map_err(failed)?;
+        }
+        text.push(b']');
+        Ok(text)
+    }
+
+    fn write(&self, one: &Chosen, networks: u64, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        if one.sizes.is_some() {
+            return serde_json::to_writer(text, &self.document(one));
+        }
+        let told = Told::new(one, self.containers.networks.sandbox(one.container.id()).as_ref(), networks);
+        let mut kept = one.container.row();
+        let row = match kept.take().filter(|row| row.tells(&told)) {
+            Some(row) => row,
+            None => Row::new(told, self.document(one))?,
+        };
+        row.write(&self.status(one), text)?;
+        *kept = Some(row);
+        Ok(())
+    }
+
+    fn status(&self, one: &Chosen) -> String {
+        let health = one.container.health();
+        let health = health.as_ref().map(|health| health.status.as_str());
+        status::text(one.view.state(), health, self.now)
+    }
+
     fn document(&self, one: &Chosen) -> ContainerSummary {
-        let Chosen { container, view, named, sizes } = one;
+        let Chosen { view, named, sizes, .. } = one;
         let record = &view.record;
         let host = &record.host_config;
-        let health = container.health();
         let shown = self.containers.shown(view, false);
         let (size_rw, size_root_fs) = sizes.unwrap_or_default();
         ContainerSummary {
@@ -133,11 +178,7 @@ impl Listing {
             size_root_fs,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
             state: view.state().name().to_owned(),
-            status: status::text(
-                view.state(),
-                health.as_ref().map(|health| health.status.as_str()),
-                self.now,
-            ),
+            status: self.status(one),
             host_config: HostConfigSummary {
                 network_mode: host.network_mode.clone(),
                 annotations: host.annotations.clone(),

@@ -129,6 +129,8 @@ pub struct Container {
     waiters: Waiters,
     driver: Mutex<Option<driver::Orders>>,
     health: RwLock<Option<Arc<Health>>>,
+    /// Its entry of the last list.
+    row: Mutex<Option<list::Row>>,
     /// Execs that were made and not forgotten yet, for `inspect`; kept by the exec manager.
     pub(crate) execs: Mutex<Vec<String>>,
 }
@@ -150,6 +152,7 @@ impl Container {
             waiters: Waiters::default(),
             driver: Mutex::new(None),
             health: RwLock::new(None),
+            row: Mutex::new(None),
             execs: Mutex::new(Vec::new()),
         })
     }
@@ -162,6 +165,10 @@ impl Container {
     /// This instant's view.
     pub fn view(&self) -> Arc<View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn row(&self) -> MutexGuard<'_, Option<list::Row>> {
+        self.row.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The supervisor, while one is there.

@@ -34,6 +34,7 @@ mod sandbox;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,6 +151,13 @@ impl Networks {
     /// `network NAME not found`, or several begin so.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Known>> {
         self.state().find(name)
+    }
+
+    /// Differs when the networks that there are do.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.state().known.keys().for_each(|id| id.hash(&mut hasher));
+        hasher.finish()
     }
 
     /// What a running container has of networks.
