@@ -1,6 +1,5 @@
 //! Taking names away, and images with them (moby, daemon/images/image_delete.go).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use wharf_api::DeleteItem;
@@ -135,16 +134,16 @@ impl Images {
         if self.user_of(&image.id).is_some() {
             return Vec::new();
         }
-        let others: HashSet<ChainId> = self
-            .store
-            .images()
-            .iter()
-            .filter(|other| other.id != image.id)
-            .flat_map(|other| ChainId::chain(&other.diff_ids()))
-            .collect();
-        let mut chain = ChainId::chain(&image.diff_ids());
+        // Two chains have an id in common where they begin alike.
+        let own = image.diff_ids();
+        let same = |other: &Image| {
+            let pairs = other.layers.iter().zip(&own);
+            pairs.take_while(|(layer, own)| layer.diff_id == **own).count()
+        };
+        let others = self.store.images();
+        let shared = others.iter().filter(|other| other.id != image.id).map(|other| same(other)).max();
+        let mut chain = ChainId::chain(&own).split_off(shared.unwrap_or(0));
         chain.reverse();
-        chain.retain(|id| !others.contains(id));
         chain
     }
 

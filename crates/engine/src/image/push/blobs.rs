@@ -77,9 +77,8 @@ impl Images {
     /// Repositories of the same registry that a blob is known to be in: images with it were pulled from there, or
     /// pushed to there.
     fn origins(&self, tag: &Reference, blob: &Digest) -> Vec<String> {
-        let names = self.store.names().into_iter().filter(|(name, _)| {
-            name.digest().is_some() && name.domain() == tag.domain() && name.path() != tag.path()
-        });
+        let there = self.store.names_from(&format!("{}/", tag.domain())).into_iter();
+        let names = there.filter(|(name, _)| name.digest().is_some() && name.path() != tag.path());
         let has = |image: &Digest| {
             self.store
                 .image(image)

@@ -101,7 +101,7 @@ impl Job {
         let asked = &self.options.reference;
         self.say("", format!("The push refers to repository [{}]", asked.repository())).await?;
         let tags: Vec<Reference> = {
-            let names = self.images.store.names().into_iter().map(|(name, _)| name);
+            let names = self.images.store.names_from(&asked.repository()).into_iter().map(|(name, _)| name);
             let own = names.filter(|name| name.digest().is_none() && name.repository() == asked.repository());
             own.collect()
         };
