@@ -72,6 +72,7 @@ impl Hand {
             address: SERVER.to_owned(),
             host_address: HOST.to_owned(),
             name: "",
+            resolver: String::new(),
         }
     }
 }

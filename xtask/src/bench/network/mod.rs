@@ -2,7 +2,7 @@
 //! that was made by hand: a bridge, two veth pairs and the nft rules that do the same.
 //!
 //! `cargo xtask bench network --engine wharf=/run/wharf/wharf.sock --engine docker=/var/run/docker.sock`. Wants `ip`,
-//! `nft`, `nsenter` and, for throughput, `iperf3`. Each engine is measured in the network namespace that it lives in.
+//! `nft`, `nsenter`, `taskset` and, for throughput, `iperf3`. Each engine is measured in the network namespace that it lives in.
 
 mod cycles;
 mod hand;

@@ -22,6 +22,8 @@ pub(super) struct Side {
     pub(super) host_address: String,
     /// What the server is called; nobody answers that on the path made by hand.
     pub(super) name: &'static str,
+    /// Whom the client asks for names.
+    pub(super) resolver: String,
 }
 
 impl Side {
@@ -84,6 +86,7 @@ impl Pair {
             host_address: host_address(&host)?,
             host,
             server: space(&server)?,
+            resolver: resolver(&space(&client)?)?,
             client: space(&client)?,
             address: field(&document, "/NetworkSettings/Networks/benchnet/IPAddress")?,
             name: "benchname",
@@ -107,6 +110,14 @@ fn space(container: &str) -> Result<String> {
         }
     }
     anyhow::bail!("no process of container {container}")
+}
+
+/// The first name server of the container whose namespace this is.
+fn resolver(space: &str) -> Result<String> {
+    let path = space.replace("ns/net", "root/etc/resolv.conf");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let address = text.lines().find_map(|line| line.strip_prefix("nameserver "));
+    address.map(|address| address.trim().to_owned()).with_context(|| format!("{path} names no server"))
 }
 
 /// An address of a host that is not loopback and no bridge's.

@@ -1,7 +1,7 @@
 //! Flows: bytes with `iperf3`, requests and name lookups with this program itself in another namespace.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(super) enum Role {
     Request { to: SocketAddr, seconds: u64 },
     /// Asks for a name, and says how many answers came in a second
     #[command(hide = true)]
-    Lookup { name: String, seconds: u64, window: u16 },
+    Lookup { server: IpAddr, name: String, seconds: u64, window: u16 },
 }
 
 /// Plays a role.
@@ -37,7 +37,9 @@ pub(super) fn play(role: &Role) -> Result<String> {
     match role {
         Role::Serve { port } => serve(*port),
         Role::Request { to, seconds } => rate(*seconds, |until| request(*to, until)),
-        Role::Lookup { name, seconds, window } => rate(*seconds, |until| lookup(name, *window, until)),
+        Role::Lookup { server, name, seconds, window } => {
+            rate(*seconds, |until| lookup(*server, name, *window, until))
+        }
     }
 }
 
@@ -87,9 +89,9 @@ fn request(to: SocketAddr, until: Instant) -> Result<u64> {
 }
 
 /// Asks `window` questions, reads as many answers, and so on.
-fn lookup(name: &str, window: u16, until: Instant) -> Result<u64> {
+fn lookup(server: IpAddr, name: &str, window: u16, until: Instant) -> Result<u64> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("127.0.0.11:53")?;
+    socket.connect((server, 53))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     // A question for an IPv4 address (RFC 1035, 4.1).
     let mut question = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -219,8 +221,17 @@ fn number(mut command: Command) -> Result<f64> {
     said.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
+/// The same on the first processor alone.
+fn on_one_processor(command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["--cpu-list", "0"]).arg(command.get_program()).args(command.get_args());
+    pinned.stdin(Stdio::null());
+    pinned
+}
+
 /// Lookups of a container's name: by clients that wait for each answer, and by such that keep several questions
-/// open, as `dnsperf` does, so that it is the resolver that has to be waited for.
+/// open, as `dnsperf` does, so that it is the resolver that has to be waited for. The clients share one processor: a
+/// resolver has the others, and is not measured by what they take from it.
 pub(super) fn lookups(sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<Row>> {
     let row = |window: u16| {
         Row::new(format!("name lookups, {AT_A_TIME} clients, {window} open each"), "/s", sides.len())
@@ -230,8 +241,8 @@ pub(super) fn lookups(sides: &[Side], seconds: u64, rounds: u32) -> Result<Vec<R
         let mut row = row(window);
         for _ in 0..rounds {
             for (index, side) in sides.iter().enumerate() {
-                let words = ["lookup", side.name, &seconds.to_string(), &window.to_string()];
-                row.samples[index].push(number(own(&side.client, &words)?)?);
+                let words = ["lookup", &side.resolver, side.name, &seconds.to_string(), &window.to_string()];
+                row.samples[index].push(number(on_one_processor(&own(&side.client, &words)?))?);
             }
         }
         rows.push(row);
