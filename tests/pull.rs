@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_testkit::client::{eventually, patience};
+use wharf_testkit::client::eventually;
 use wharf_testkit::image::{self, Entry};
 use wharf_testkit::registry::{Fault, Faulty, Registry, digest};
 use wharf_testkit::{Daemon, SmallDisk, daemon};
@@ -237,7 +239,7 @@ fn a_cut_pull_goes_on_after_a_restart() {
     let broken = blob.clone();
     faulty.rule(move |seen| {
         (seen.method == "GET" && seen.target.contains(&broken)).then(|| {
-            eventually(Duration::from_secs(10), || arrived.exists().then_some(()));
+            eventually(Duration::from_secs(60), || arrived.exists().then_some(()));
             Fault::CutAfter(2_000_000)
         })
     });
@@ -268,42 +270,59 @@ fn pulls_of_the_same_share_one_download_and_the_last_one_to_leave_ends_it() {
     registry.put_image("app", "latest", PLAIN, &[&tar], &[&tar]);
     let faulty = Faulty::before(&registry);
     let blob = format!("/blobs/{}", digest(&tar));
-    faulty.every("GET", blob.clone(), Fault::Slow { bytes: 100_000, pause: Duration::from_millis(100) });
+    // Nothing comes before all of them wait for it.
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let asked = blob.clone();
+    faulty.rule(move |seen| {
+        (seen.method == "GET" && seen.target.contains(&asked)).then(|| {
+            eventually(Duration::from_secs(60), || opened.load(Ordering::Relaxed).then_some(()));
+            Fault::Slow { bytes: 100_000, pause: Duration::from_millis(100) }
+        })
+    });
     let name = format!("{}/app", faulty.host());
     let pull = || {
+        let said = tempfile::NamedTempFile::new().unwrap();
         let mut command = d.command("docker");
-        command.args(["pull", &name]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        command.args(["pull", &name]).stdout(said.reopen().unwrap()).stderr(Stdio::null());
+        (command.spawn().unwrap(), said)
     };
-    let (first, second, mut third) = (pull(), pull(), pull());
-    eventually(Duration::from_secs(10), || (faulty.count("GET", &blob) > 0).then_some(())).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let text = |said: &tempfile::NamedTempFile| std::fs::read_to_string(said.path()).unwrap();
+    let (mut clients, (mut third, third_said)) = ([pull(), pull()], pull());
+    for said in [&clients[0].1, &clients[1].1, &third_said] {
+        let waits = || text(said).contains("Pulling fs layer").then_some(());
+        eventually(Duration::from_secs(60), waits).expect("all of them wait for the layer");
+    }
+    gate.store(true, Ordering::Relaxed);
     third.kill().unwrap();
     third.wait().unwrap();
-    for child in [first, second] {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("Pull complete"), "{said}");
+    for (child, said) in &mut clients {
+        assert!(child.wait().unwrap().success());
+        assert!(text(said).contains("Pull complete"), "{}", text(said));
     }
     assert_eq!(faulty.count("GET", &blob), 1);
     d.docker(&["rmi", &name]).ok();
-    let mut alone = pull();
-    eventually(Duration::from_secs(10), || (faulty.count("GET", &blob) > 1).then_some(())).unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    let size = || {
+        let name = files(&d, "partial").pop()?;
+        Some(std::fs::metadata(d.path("data/partial").join(name)).ok()?.len()).filter(|size| *size > 0)
+    };
+    let (mut alone, _) = pull();
+    eventually(Duration::from_secs(60), size).expect("a part of the layer comes");
     alone.kill().unwrap();
     alone.wait().unwrap();
     // What had come stays, and stays as it is: nobody fetches on.
-    let size = || {
-        let name = files(&d, "partial").pop()?;
-        Some(std::fs::metadata(d.path("data/partial").join(name)).ok()?.len())
+    let stands = || {
+        let before = size();
+        std::thread::sleep(Duration::from_millis(500));
+        size().filter(|left| Some(*left) == before)
     };
-    std::thread::sleep(Duration::from_millis(300));
-    let left = eventually(Duration::from_secs(5), size).expect("a partial blob");
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(size(), Some(left));
+    let left = eventually(Duration::from_secs(60), stands).expect("a partial blob");
     assert!(left < tar.len() as u64);
-    d.docker(&["image", "prune", "-f"]).ok();
+    let pruned = || {
+        d.docker(&["image", "prune", "-f"]).ok();
+        files(&d, "partial").is_empty().then_some(())
+    };
+    eventually(Duration::from_secs(60), pruned).expect("a prune takes what nobody waits for");
     assert_empty(&d);
 }
 
@@ -320,10 +339,8 @@ fn what_is_here_is_not_fetched_again_and_costs_one_request() {
     assert!(said.contains(&format!("{}: Already exists", &digest(&base)[7..19])), "{said}");
     assert_eq!(faulty.count("GET", &digest(&base)), 1);
     let before = faulty.seen().len();
-    let begun = Instant::now();
     let target = format!("/images/create?fromImage={}/app&tag=one", faulty.host());
     let reply = d.post(&target, &Value::Null);
-    assert!(begun.elapsed() < patience(Duration::from_secs(2)));
     assert!(reply.text().contains("Image is up to date"), "{}", reply.text());
     assert_eq!(faulty.seen().len(), before + 1, "{:?}", &faulty.seen()[before..]);
 }
@@ -440,7 +457,7 @@ fn a_daemon_killed_in_the_middle_of_a_pull_goes_on_with_it() {
     registry.put_image("app", "latest", PLAIN, &[&tar], &[&tar]);
     let faulty = Faulty::before(&registry);
     let blob = format!("/blobs/{}", digest(&tar));
-    faulty.every("GET", blob.clone(), Fault::Slow { bytes: 1 << 16, pause: Duration::from_millis(50) });
+    faulty.every("GET", blob.clone(), Fault::Slow { bytes: 1 << 16, pause: Duration::from_millis(200) });
     let name = format!("{}/app", faulty.host());
     let mut pull = d
         .command("docker")

@@ -32,7 +32,11 @@ pub(super) fn pull(engines: &[Engine], reference: &str, rounds: u32) -> Result<V
             settle();
             forget_peak(daemon);
             let (before, begun) = (ticks(daemon)?, Instant::now());
-            finished(&connection.ask("POST", &target, "")?.body)?;
+            let body = connection.ask("POST", &target, "")?.body;
+            finished(&body)?;
+            if String::from_utf8_lossy(&body).contains("Already exists") {
+                bail!("{}: layers of {reference} are there under another name: remove that image", engine.name);
+            }
             rows[0].samples[index].push(begun.elapsed().as_secs_f64());
             rows[1].samples[index].push((ticks(daemon)? - before) / TICKS);
             rows[2].samples[index].push(peak(daemon)?);
