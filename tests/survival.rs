@@ -77,6 +77,22 @@ fn an_exit_while_nobody_looks_is_remembered() {
     assert!(gone.is_some(), "--rm is caught up on");
 }
 
+/// As an upgrade of the package does under a daemon that runs on.
+#[test]
+fn a_daemon_whose_program_was_replaced_starts_containers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, next) = (folder.path().join("wharf"), folder.path().join("next"));
+    std::fs::copy(env!("CARGO_BIN_EXE_wharf"), &program).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_wharf"), &next).unwrap();
+    let d = wharf_testkit::Daemon::start(&program, &[]);
+    std::fs::rename(&next, &program).unwrap();
+    let run = ["run", "--rm", "--init", "--network", "none", "busybox", "cat", "/proc/1/comm"];
+    assert!(d.docker(&run).ok().contains("docker-init"));
+    let run = ["run", "-d", "--network", "none", "--name", "on", "busybox", "sleep", "1000"];
+    d.docker(&run).ok();
+    assert_eq!(d.docker(&["exec", "on", "echo", "here"]).ok(), "here");
+}
+
 #[test]
 fn an_attached_session_outlives_the_daemon() {
     let mut d = daemon!();

@@ -82,12 +82,14 @@ pub fn descriptors(pid: u32) -> BTreeMap<String, usize> {
     for path in entries(Path::new(&format!("/proc/{pid}/fd"))) {
         let Ok(target) = std::fs::read_link(path) else { continue };
         let target = target.to_string_lossy();
+        // The daemon's own program may be replaced while it runs.
+        let target = target.strip_suffix(" (deleted)").unwrap_or(&target);
         // TLS keeps its source of random numbers once it was needed.
         if target == "/dev/urandom" {
             continue;
         }
         let kind =
-            if target.starts_with('/') { &target } else { target.split(':').next().unwrap_or_default() };
+            if target.starts_with('/') { target } else { target.split(':').next().unwrap_or_default() };
         *kinds.entry(kind.to_owned()).or_default() += 1;
     }
     kinds

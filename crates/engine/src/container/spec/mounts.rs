@@ -49,11 +49,13 @@ pub(super) fn mounts(ask: &Build<'_>, files: &Files, user: &User, linux: &mut Li
 }
 
 /// The executable's path on the host. The supervisor's own `/proc/self/exe` lies on a mount without a place, which
-/// kernels before 6.15 cannot copy.
-fn init_source(ask: &Build<'_>) -> std::path::PathBuf {
-    let path =
-        std::fs::read_link(&ask.engine.executable).ok().filter(|path| path.is_absolute() && path.exists());
-    path.unwrap_or_else(|| ask.engine.executable.clone())
+/// kernels before 6.15 cannot copy. Where an upgrade has replaced the file, what has its place now.
+fn init_source(ask: &Build<'_>) -> PathBuf {
+    let link = std::fs::read_link(&ask.engine.executable).unwrap_or_default();
+    let link = link.to_string_lossy();
+    // proc_pid_exe(5)
+    let path = Path::new(link.strip_suffix(" (deleted)").unwrap_or(&link));
+    if path.is_absolute() && path.exists() { path.to_owned() } else { ask.engine.executable.clone() }
 }
 
 fn new(destination: &str, kind: &str, source: &str, options: Vec<String>) -> Mount {
