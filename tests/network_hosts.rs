@@ -218,6 +218,7 @@ struct Guarded {
 
 impl Guarded {
     /// `None`: the program is not installed here.
+    #[expect(clippy::print_stderr, reason = "what is not run is told")]
     fn with(program: &str, directory: &'static str) -> Option<Self> {
         if !std::path::Path::new("/usr/sbin").join(program).exists() {
             eprintln!("skipped: {program} is not installed");

@@ -1,5 +1,5 @@
-//! The power is cut at random moments of pulls, loads, tags and removals: whatever the disk kept by then, the daemon
-//! starts, what it had acknowledged is there, and every image that it lists is whole.
+//! The power is cut at random moments of pulls, loads, builds, creates, tags and removals: whatever the disk kept by then,
+//! the daemon starts, what it had acknowledged is there, and every image and container that it lists is whole.
 //!
 //! `WHARF_POWERCUTS` says how many moments are tried (12 without it).
 
@@ -78,7 +78,17 @@ impl Engine {
         reply
     }
 
+    /// Names of images, and of containers as they are listed: with a slash.
     fn names(&self) -> Vec<String> {
+        let mut names = self.image_names();
+        let list = self.done("GET", "/containers/json?all=1", None).json();
+        let containers =
+            list.as_array().unwrap().iter().flat_map(|one| one["Names"].as_array().unwrap().clone());
+        names.extend(containers.map(|name| name.as_str().unwrap().to_owned()));
+        names
+    }
+
+    fn image_names(&self) -> Vec<String> {
         let list = self.done("GET", "/images/json", None).json();
         let tags =
             list.as_array().unwrap().iter().flat_map(|image| image["RepoTags"].as_array().unwrap().clone());
@@ -102,6 +112,17 @@ fn layer(name: &str) -> Vec<u8> {
     let big = content(name);
     let small: Vec<String> = (0..20).map(|number| format!("small/{name}{number}")).collect();
     let mut entries = vec![Entry::Dir("small", 0o755), Entry::File(name, 0o644, &big)];
+    entries.extend(small.iter().map(|path| Entry::File(path, 0o644, path.as_bytes())));
+    image::layer(&entries).unwrap()
+}
+
+/// Two steps on the image that was loaded: the first one's layer is packed while the second one runs.
+fn context() -> Vec<u8> {
+    let dockerfile = b"FROM loaded:y\nCOPY f /f\nCOPY small /small\n";
+    let big = content("f");
+    let small: Vec<String> = (0..20).map(|number| format!("small/f{number}")).collect();
+    let mut entries = vec![Entry::File("Dockerfile", 0o644, dockerfile), Entry::File("f", 0o644, &big)];
+    entries.push(Entry::Dir("small", 0o755));
     entries.extend(small.iter().map(|path| Entry::File(path, 0o644, path.as_bytes())));
     image::layer(&entries).unwrap()
 }
@@ -134,6 +155,15 @@ fn work(disk: &Disk, folder: &Path, registry: &Registry) -> Vec<Promise> {
     let archive = image::archive("loaded:y", &serde_json::json!({}), &[layer("base"), layer("e")]).unwrap();
     engine.done("POST", "/images/load?quiet=1", Some(&archive));
     promise("loaded:y".to_owned(), true);
+    for container in ["first", "second"] {
+        let body = serde_json::json!({ "Image": "loaded:y", "Cmd": ["x"] }).to_string();
+        engine.done("POST", &format!("/containers/create?name={container}"), Some(body.as_bytes()));
+        promise(format!("/{container}"), true);
+    }
+    engine.done("POST", "/build?t=built:z", Some(&context()));
+    promise("built:z".to_owned(), true);
+    engine.done("DELETE", "/containers/first", None);
+    promise("/first".to_owned(), false);
     engine.done("POST", &format!("/images/create?fromImage={host}/two&tag=latest"), None);
     std::thread::sleep(Duration::from_millis(500));
     promises
@@ -160,10 +190,10 @@ fn verify(cut: &Mount, folder: &Path, moment: usize, boot: u64, promises: &[Prom
     if let Some(finding) = report["Findings"].as_array().unwrap().iter().find(bad) {
         return Err(finding.to_string());
     }
-    for name in &names {
-        read_back(&engine, name)?;
-    }
-    Ok(())
+    names.iter().try_for_each(|name| match name.strip_prefix('/') {
+        Some(container) => whole(&engine, container, name, 42),
+        None => read_back(&engine, name),
+    })
 }
 
 /// Every file of an image is what went in.
@@ -172,6 +202,13 @@ fn read_back(engine: &Engine, name: &str) -> Result<(), String> {
     let created = engine.ask("POST", "/containers/create", Some(body.as_bytes()));
     let id = created.json()["Id"].as_str().map(str::to_owned);
     let id = id.ok_or_else(|| format!("create on {name}: {}", created.text()))?;
+    whole(engine, &id, name, if name.starts_with("built") { 63 } else { 42 })?;
+    engine.done("DELETE", &format!("/containers/{id}?force=1"), None);
+    Ok(())
+}
+
+/// Every file of a container is there, and what went in.
+fn whole(engine: &Engine, id: &str, name: &str, expected_files: usize) -> Result<(), String> {
     let archive = engine.done("GET", &format!("/containers/{id}/export"), None).body;
     let mut seen = 0;
     for (path, bytes) in tar_entries(&archive) {
@@ -185,8 +222,11 @@ fn read_back(engine: &Engine, name: &str) -> Result<(), String> {
         }
         seen += 1;
     }
-    engine.done("DELETE", &format!("/containers/{id}?force=1"), None);
-    if seen == 42 { Ok(()) } else { Err(format!("{name}: {seen} files, expected 42")) }
+    if seen == expected_files {
+        Ok(())
+    } else {
+        Err(format!("{name}: {seen} files, expected {expected_files}"))
+    }
 }
 
 /// Regular files of an uncompressed archive, by path.

@@ -94,8 +94,22 @@ fn sweep(containers: &Containers) -> Result<()> {
         }
     }
     containers.store.retain_actives(|id| known.contains(id))?;
+    restore_snapshots(containers);
     containers.volumes.sweep(|id| known.contains(id));
     Ok(())
+}
+
+/// Makes the snapshots again that a power cut took: empty, as they must have been for the records to be all that lasted.
+fn restore_snapshots(containers: &Containers) {
+    let present: HashSet<String> = containers.store.actives().into_iter().collect();
+    for container in containers.all().iter().filter(|one| !present.contains(one.id())) {
+        match containers.make_files(&container.view().record) {
+            Ok(()) => {
+                tracing::warn!("container {}: its snapshot was lost, and was made again", container.id())
+            }
+            Err(error) => tracing::error!("container {}: its snapshot was lost: {error}", container.id()),
+        }
+    }
 }
 
 /// Ends a supervisor whose container has no record.

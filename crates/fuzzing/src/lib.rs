@@ -103,7 +103,7 @@ pub fn run(name: &str, seeds: Seeds<'_>, target: impl Fn(&[u8])) {
     }
     let first = pool.len();
     let mut tried = 0u32;
-    while end.map_or(tried < USUAL, |end| tried % 256 != 0 || Instant::now() < end) {
+    while end.map_or(tried < USUAL, |end| !tried.is_multiple_of(256) || Instant::now() < end) {
         tried += 1;
         let mut input = chance.of(&pool).clone();
         for _ in 0..=chance.below(6) {

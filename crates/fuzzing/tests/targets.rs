@@ -22,6 +22,7 @@ macro_rules! targets {
     ($($name:ident: $path:literal),* $(,)?) => {
         $(
             #[allow(unused_attributes, reason = "a fuzzer's program has no main function of its own")]
+            #[allow(unused_imports, reason = "the fuzzer's macro, and what the unit tests of a module would use")]
             #[path = $path]
             mod $name;
         )*

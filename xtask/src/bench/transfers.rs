@@ -35,7 +35,10 @@ pub(super) fn pull(engines: &[Engine], reference: &str, rounds: u32) -> Result<V
             let body = connection.ask("POST", &target, "")?.body;
             finished(&body)?;
             if String::from_utf8_lossy(&body).contains("Already exists") {
-                bail!("{}: layers of {reference} are there under another name: remove that image", engine.name);
+                bail!(
+                    "{}: layers of {reference} are there under another name: remove that image",
+                    engine.name
+                );
             }
             rows[0].samples[index].push(begun.elapsed().as_secs_f64());
             rows[1].samples[index].push((ticks(daemon)? - before) / TICKS);

@@ -178,7 +178,8 @@ impl Containers {
         register(&ask, config, host).inspect_err(|_| self.release_volumes(id, &[]))
     }
 
-    fn make_files(&self, record: &Record) -> Result<()> {
+    /// Makes a container's directory and its snapshot.
+    pub(crate) fn make_files(&self, record: &Record) -> Result<()> {
         launch::make_bundle(self, &record.id)?;
         failpoint::pass("create.bundle");
         self.store.create_active(&record.id, launch::image(record)?.as_ref())?;

@@ -31,7 +31,7 @@ pub(super) fn prepare(containers: &Arc<Containers>, record: &Record, launch: boo
     make_bundle(containers, &record.id)?;
     drop(containers.roots.of(&record.id));
     let (joined, (config, mount)) = joining(containers, record, |planned| {
-        let recipe = containers.mapped(record, recipe(containers, record)?);
+        let recipe = containers.mapped(record, containers.store.recipe(&record.id)?);
         let mount = recipe.mount().map_err(|error| not_mounted(&error))?;
         Ok((write_files(containers, record, planned, recipe, &mount)?, mount))
     })?;
@@ -158,18 +158,6 @@ pub(super) fn make_bundle(containers: &Containers, id: &str) -> Result<PathBuf> 
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| Error::io(format_args!("mkdir {}", path.display()), &error))
-}
-
-/// How the root file system is mounted; its snapshot is made again where a power cut took it, empty as it
-/// must have been for the record to be the only thing that lasted.
-fn recipe(containers: &Containers, record: &Record) -> Result<Recipe> {
-    match containers.store.recipe(&record.id) {
-        Err(wharf_store::Error::NoSnapshot { .. }) => {
-            containers.store.create_active(&record.id, image(record)?.as_ref())?;
-            Ok(containers.store.recipe(&record.id)?)
-        }
-        found => Ok(found?),
-    }
 }
 
 /// The image a container stands on.

@@ -10,7 +10,7 @@ const BLOCK: usize = 512;
 pub(crate) const tar_reader: Seeds<'_> = Seeds {
     whole: &[&PLAIN],
     words: &[
-        "ustar\000",
+        "ustar\x0000",
         "ustar  \0",
         "././@LongLink",
         "12 path=x/y\n",
