@@ -15,7 +15,7 @@
 //! Values are JSON, so that a later version may add fields; a change that JSON defaults cannot carry
 //! raises [`VERSION`] and adds a step to [`migrate`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +74,7 @@ impl Metadata {
         }
         let claim = || rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, length + HEADROOM);
         let claimed = match claim() {
-            Err(Errno::NOSPC) if std::fs::remove_file(&self.reserve).is_ok() => {
+            Err(Errno::NOSPC) if fs::remove_file(&self.reserve).is_ok() => {
                 tracing::warn!("the disk is full: what was kept back is used");
                 claim()
             }
@@ -100,19 +100,38 @@ impl Deref for Metadata {
 
 /// Opens the database, making or migrating it as needed.
 pub(crate) fn open(path: &Path) -> Result<Metadata> {
+    let database = if path.exists() { ready(path)? } else { create(path)? };
+    let file = File::options().read(true).write(true).open(path).doing(|| crate::error::at("open", path))?;
+    let reserve = path.with_file_name("reserve");
+    Ok(Metadata { database, file, claimed: AtomicU64::new(0), reserve })
+}
+
+/// Makes a new database, which has its name once it is whole and on the disk: one that a power cut left half made could
+/// not be opened.
+fn create(path: &Path) -> Result<Database> {
+    let making = path.with_extension("new");
+    if making.exists() {
+        fs::remove_file(&making).doing(|| crate::error::at("remove", &making))?;
+    }
+    let database = ready(&making)?;
+    fs::rename(&making, path).doing(|| crate::error::at("rename", &making))?;
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent).and_then(|parent| parent.sync_all()).doing(|| crate::error::at("sync", parent))?;
+    Ok(database)
+}
+
+/// The database with the tables of this version.
+fn ready(path: &Path) -> Result<Database> {
     let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.display().to_string()),
         other => other.into(),
     })?;
-    let found = version(&database)?;
-    match found {
+    match version(&database)? {
         Some(VERSION) => {}
         Some(newer) if newer > VERSION => return Err(Error::NewerSchema { found: newer, known: VERSION }),
         older => migrate(&database, older)?,
     }
-    let file = File::options().read(true).write(true).open(path).doing(|| crate::error::at("open", path))?;
-    let reserve = path.with_file_name("reserve");
-    Ok(Metadata { database, file, claimed: AtomicU64::new(0), reserve })
+    Ok(database)
 }
 
 fn version(database: &Database) -> Result<Option<u64>> {
