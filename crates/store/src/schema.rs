@@ -195,6 +195,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_that_was_never_finished_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("wharf.redb");
+        std::fs::write(path.with_extension("new"), [0; 4096]).unwrap();
+        drop(open(&path).unwrap());
+        assert!(path.exists() && !path.with_extension("new").exists());
+        assert_eq!(version(&open(&path).unwrap()).unwrap(), Some(VERSION));
+    }
+
+    #[test]
     fn a_new_database_has_the_present_schema() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");

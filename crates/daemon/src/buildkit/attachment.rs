@@ -19,6 +19,7 @@ use wharf_oci::Digest;
 use super::BuildKit;
 use super::export::Response as Told;
 use super::frontend::{Answer, sorted};
+use super::session::{ReadAnswer, ReadRequest};
 use super::solve::Solving;
 
 /// The service.
@@ -136,24 +137,6 @@ struct Info {
 struct InfoAnswer {
     #[prost(message, optional, tag = "1")]
     info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-struct ReadAnswer {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
 }
 
 impl UnaryService<InfoRequest> for Calls {

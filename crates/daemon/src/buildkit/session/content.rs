@@ -20,22 +20,24 @@ const STORE: &str = "buildkit-attachable-store-id";
 /// How much is written at once, in bytes.
 const PIECE: usize = 1 << 20;
 
+/// Asks for a piece of a blob; a size of 0: up to its end.
 #[derive(Clone, PartialEq, ::prost::Message)]
-struct ReadRequest {
+pub(in crate::buildkit) struct ReadRequest {
     #[prost(string, tag = "1")]
-    digest: String,
+    pub(in crate::buildkit) digest: String,
     #[prost(int64, tag = "2")]
-    offset: i64,
+    pub(in crate::buildkit) offset: i64,
     #[prost(int64, tag = "3")]
-    size: i64,
+    pub(in crate::buildkit) size: i64,
 }
 
+/// A part of that piece.
 #[derive(Clone, PartialEq, ::prost::Message)]
-struct ReadAnswer {
+pub(in crate::buildkit) struct ReadAnswer {
     #[prost(int64, tag = "1")]
-    offset: i64,
+    pub(in crate::buildkit) offset: i64,
     #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
+    pub(in crate::buildkit) data: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -11,5 +11,6 @@ mod upload;
 
 pub(super) use about::About;
 pub(super) use asked::{Asked, OF_SESSION, UPLOAD};
+pub(super) use content::{ReadAnswer, ReadRequest};
 pub(super) use registry::{Session, Sessions};
 pub(super) use upload::HOST as UPLOAD_HOST;
