@@ -143,7 +143,7 @@ fn remapped_users_have_networks_and_ports() {
     let again = ["run", "-d", "--name", "again", "--network", "net", "--restart", "on-failure:1"];
     let script = "grep -q . /once 2>/dev/null && exec sleep 1000; echo x >/once; exit 1";
     d.docker(&[&again[..], &["busybox", "sh", "-c", script]].concat()).ok();
-    d.until("again", |document| document["RestartCount"] == 1 && document["State"]["Running"] == true);
+    d.until("again", |document| document["RestartCount"] == 1 && document["State"]["Status"] == "running");
     d.docker(&["exec", "again", "ping", "-c", "1", "-W", "5", "web"]).ok();
 }
 

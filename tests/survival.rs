@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use wharf_testkit::client::eventually;
-use wharf_testkit::daemon;
+use wharf_testkit::{census, daemon};
 
 #[test]
 fn containers_run_on_and_are_found_again() {
@@ -158,7 +158,7 @@ fn stopping_the_daemon_stops_no_container() {
 /// The process id of a container's supervisor.
 fn supervisor(d: &wharf_testkit::Daemon, name: &str) -> i32 {
     let id = d.inspect(name)["Id"].as_str().unwrap().to_owned();
-    let all = wharf_testkit::census::processes("supervisor");
+    let all = census::processes("supervisor");
     let line = all.iter().find(|line| line.contains(&id)).expect("it has a supervisor");
     line.split([' ', ':']).nth(1).unwrap().parse().unwrap()
 }
@@ -270,4 +270,37 @@ fn a_container_outlives_daemon_and_supervisor_and_says_so() {
     let ended = d.until("on", |document| document["State"]["Status"] == "exited");
     let code = ended["State"]["ExitCode"].as_i64();
     assert!(code == Some(137) || code == Some(255), "known from Linux 6.15 on, never guessed: {code:?}");
+}
+
+/// A daemon that sleeps while a policy starts containers again still thinks that they wait when it wakes to an order.
+#[test]
+fn what_a_policy_started_meanwhile_is_removed_too() {
+    const MARKER: &str = "86411";
+    let d = daemon!();
+    // Fails four times at once, then waits 800 ms.
+    let script = format!("echo -n x >>/n; test $(wc -c </n) -gt 4 || exit 1; exec sleep {MARKER}");
+    let names: Vec<String> = (0..6).map(|number| format!("again{number}")).collect();
+    for name in &names {
+        let run = ["run", "-d", "--network", "none", "--restart", "always", "--name", name, "busybox"];
+        d.docker(&[&run[..], &["sh", "-c", &script]].concat()).ok();
+    }
+    for name in &names {
+        d.until(name, |document| document["RestartCount"].as_u64() >= Some(4));
+    }
+    let daemon = i32::try_from(d.pid()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(daemon, rustix::process::Signal::STOP).unwrap();
+    let own = format!(": sleep {MARKER}");
+    let sleepers = || census::processes(MARKER).iter().filter(|line| line.contains(&own)).count();
+    let all = eventually(Duration::from_secs(10), || (sleepers() == names.len()).then_some(()));
+    let remove = |name: &String| {
+        wharf_testkit::http::send(&d.socket(), "DELETE", &format!("/containers/{name}?force=1"), None)
+    };
+    let orders: Vec<_> = names.iter().map(remove).collect();
+    rustix::process::kill_process(daemon, rustix::process::Signal::CONT).unwrap();
+    all.expect("the policy needs no daemon");
+    for order in orders {
+        let reply = order.unwrap().finish().unwrap();
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+    assert_eq!(sleepers(), 0);
 }

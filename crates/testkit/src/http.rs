@@ -49,7 +49,7 @@ pub fn request(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -
     begin(socket, method, target, body)?.finish()
 }
 
-/// An answer of which the beginning is there.
+/// A request that was sent, and what of its answer is there.
 #[derive(Debug)]
 pub struct Begun {
     stream: UnixStream,
@@ -77,6 +77,18 @@ impl Begun {
 /// # Errors
 /// As [`request`].
 pub fn begin(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> std::io::Result<Begun> {
+    let mut begun = send(socket, method, target, body)?;
+    begun.raw = vec![0; 1];
+    let read = begun.stream.read(&mut begun.raw)?;
+    begun.raw.truncate(read);
+    Ok(begun)
+}
+
+/// Sends one request and waits for nothing: the daemon need not even be awake.
+///
+/// # Errors
+/// As [`request`].
+pub fn send(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> std::io::Result<Begun> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(crate::client::patience(Duration::from_secs(60))))?;
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
@@ -88,10 +100,7 @@ pub fn begin(socket: &Path, method: &str, target: &str, body: Option<&[u8]>) -> 
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     // A daemon may refuse without reading the body; its answer is what counts.
     let _ = stream.write_all(body.unwrap_or_default());
-    let mut raw = vec![0; 1];
-    let read = stream.read(&mut raw)?;
-    raw.truncate(read);
-    Ok(Begun { stream, raw })
+    Ok(Begun { stream, raw: Vec::new() })
 }
 
 pub(crate) fn parse(raw: &[u8]) -> Option<Reply> {

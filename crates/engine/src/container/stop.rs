@@ -96,16 +96,19 @@ impl Driver {
             failpoint::pass("stop.intended");
         }
         let state = self.life().state;
-        if matches!(state, State::Restarting(_)) {
+        let waits = matches!(state, State::Restarting(_));
+        if waits && !last {
             return Ok(());
         }
-        let number = signal.to_string();
+        // The policy may have started the process again already, and its word be on the way.
         if signal == SIGKILL {
             told(handle.kill_all().await)?;
         } else {
             told(handle.signal(None, signal).await)?;
         }
-        self.emit("kill", &[("signal", &number)]);
+        if !waits {
+            self.emit("kill", &[("signal", &signal.to_string())]);
+        }
         if last && matches!(state, State::Paused(_)) {
             self.unpause().await?;
         }
