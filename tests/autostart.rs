@@ -9,7 +9,7 @@ for number in 1 2 3 4; do
   ( "$0" ps -q >"$1/out.$number" 2>"$1/err.$number"; echo $? >"$1/code.$number" ) &
 done
 wait
-for attempt in $(seq 100); do
+for attempt in $(seq 1200); do
   count=$(pgrep -fc "^wharf daemon"); [ "$count" = 1 ] && break; sleep 0.1
 done
 echo "daemons $count"

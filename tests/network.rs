@@ -6,12 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use wharf_testkit::client::{self, eventually};
-use wharf_testkit::{Daemon, census, daemon};
-
-/// A port of the host that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use wharf_testkit::{Daemon, census, daemon, ports};
 
 /// What a web server says at an address of the host.
 fn fetch(address: &str) -> Option<String> {
@@ -28,17 +23,27 @@ fn fetched(address: &str) -> String {
     answer.unwrap_or_else(|| panic!("no answer at {address}"))
 }
 
-/// A web server that answers with `text`; `flags` go before the image.
+/// A web server that answers with `text`; `flags` go before the image. It can be asked at once.
 fn server(d: &Daemon, name: &str, text: &str, flags: &[&str]) -> String {
     let script = format!("echo -n {text} > /index.html; exec httpd -f -p 80 -h /");
     let run = ["run", "-d", "--name", name];
-    d.docker(&[&run[..], flags, &["busybox", "sh", "-c", &script]].concat()).ok()
+    let id = d.docker(&[&run[..], flags, &["busybox", "sh", "-c", &script]].concat()).ok();
+    ports::until_listens(&d.inspect(name)["State"]["Pid"].to_string(), 80);
+    id
+}
+
+/// Waits until a container has no interfaces on the host's side, which the kernel removes in its own time.
+#[track_caller]
+fn until_links(d: &Daemon, count: usize) {
+    let links = || census::container_links(d.instance());
+    let found = eventually(Duration::from_secs(10), || (links().len() == count).then_some(()));
+    assert!(found.is_some(), "{count} wanted: {:?}", links());
 }
 
 #[test]
 fn a_published_port_is_reached_from_the_host() {
     let d = daemon!();
-    let port = free_port();
+    let port = ports::free();
     server(&d, "web", "hello", &["-p", &format!("{port}:80")]);
     assert_eq!(fetched(&format!("127.0.0.1:{port}")), "hello");
     assert_eq!(fetched(&format!("[::1]:{port}")), "hello");
@@ -50,7 +55,7 @@ fn a_published_port_is_reached_from_the_host() {
     assert_eq!(fetched(&format!("{address}:80")), "hello");
     assert_eq!(settings["Ports"]["80/tcp"][0]["HostPort"], port.to_string());
     let listed = d.get("/containers/json").unwrap().json();
-    assert_eq!(listed[0]["Ports"][0]["PublicPort"], port);
+    assert_eq!(listed[0]["Ports"][0]["PublicPort"], *port);
     let hairpin =
         d.docker(&["exec", "web", "wget", "-qO-", &format!("http://{}:{port}/", host_address())]).ok();
     assert_eq!(hairpin, "hello");
@@ -73,8 +78,8 @@ fn host_address() -> String {
 #[test]
 fn ports_that_are_taken_are_refused_before_anything_starts() {
     let d = daemon!();
-    let holder = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = holder.local_addr().unwrap().port();
+    let port = ports::free();
+    let holder = TcpListener::bind(("0.0.0.0", *port)).unwrap();
     let publish = format!("{port}:80");
     let refused = d.docker(&["run", "-d", "--name", "late", "-p", &publish, "busybox", "sleep", "100"]);
     let text = "failed to set up container networking: driver failed programming external connectivity on endpoint late";
@@ -85,7 +90,8 @@ fn ports_that_are_taken_are_refused_before_anything_starts() {
     let refused = d.docker(&["run", "-d", "--name", "second", "-p", &publish, "busybox", "sleep", "100"]);
     refused.fails(125, &format!("Bind for 0.0.0.0:{port} failed: port is already allocated"));
     assert_eq!(d.inspect("second")["State"]["Status"], "created");
-    assert_eq!(census::container_links(d.instance()).len(), 1, "failed starts leave nothing");
+    // Failed starts leave nothing.
+    until_links(&d, 1);
     d.docker(&["rm", "-f", "first"]).ok();
     d.docker(&["start", "second"]).ok();
 }
@@ -123,27 +129,30 @@ fn names_resolve_in_networks_that_people_make() {
 fn networks_are_connected_and_disconnected_live() {
     let d = daemon!();
     d.docker(&["network", "create", "one"]).ok();
-    d.docker(&["network", "create", "--subnet", "10.213.7.0/24", "--gateway", "10.213.7.254", "two"]).ok();
-    let port = free_port();
+    let net = ports::subnet();
+    let (whole, gateway, own) = (format!("{net}.0/24"), format!("{net}.254"), format!("{net}.77"));
+    d.docker(&["network", "create", "--subnet", &whole, "--gateway", &gateway, "two"]).ok();
+    let port = ports::free();
     server(&d, "web", "hello", &["--network", "one", "-p", &format!("{port}:80")]);
-    d.docker(&["network", "connect", "--ip", "10.213.7.77", "--alias", "other", "two", "web"]).ok();
+    d.docker(&["network", "connect", "--ip", &own, "--alias", "other", "two", "web"]).ok();
     let shown = |path: &str| d.inspect("web").pointer(path).cloned().unwrap_or_default();
-    assert_eq!(shown("/NetworkSettings/Networks/two/IPAddress"), "10.213.7.77");
+    assert_eq!(shown("/NetworkSettings/Networks/two/IPAddress"), own);
     let ask = ["run", "--rm", "--network", "two", "busybox", "wget", "-qO-", "http://other/"];
     assert_eq!(d.docker(&ask).ok(), "hello");
     let hosts = || d.docker(&["exec", "web", "cat", "/etc/hosts"]).ok();
-    assert!(hosts().contains("10.213.7.77\t"));
+    assert!(hosts().contains(&format!("{own}\t")));
     let routes = || d.docker(&["exec", "web", "ip", "route"]).ok();
-    assert!(!routes().contains("default via 10.213.7.254"), "the first by name has the default route");
+    let outward = format!("default via {gateway} ");
+    assert!(!routes().contains(&outward), "the first by name has the default route");
     d.docker(&["network", "disconnect", "one", "web"]).ok();
-    assert!(routes().contains("default via 10.213.7.254"), "{}", routes());
+    assert!(routes().contains(&outward), "{}", routes());
     assert_eq!(fetched(&format!("127.0.0.1:{port}")), "hello", "ports follow the default route");
     assert_eq!(shown("/NetworkSettings/Networks/one"), json!(null));
     let again = d.docker(&["network", "connect", "two", "web"]);
     again.fails(1, "endpoint with name web already exists in network two");
     d.docker(&["network", "disconnect", "two", "web"]).ok();
     assert!(fetch(&format!("127.0.0.1:{port}")).is_none());
-    assert!(!hosts().contains("10.213.7.77"));
+    assert!(!hosts().contains(&own));
     // The default network first answers no names; with one that does, they are.
     d.docker(&["network", "connect", "one", "web"]).ok();
     assert_eq!(fetched(&format!("127.0.0.1:{port}")), "hello");
@@ -177,14 +186,14 @@ fn an_edited_resolv_conf_stays_as_it_is() {
 fn connections_outlive_the_daemon() {
     let mut d = daemon!();
     d.docker(&["network", "create", "net"]).ok();
-    let port = free_port();
+    let port = ports::free();
     let publish = format!("{port}:80");
     let script = "mkfifo /f; exec nc -l -p 80 < /f | tee /f > /dev/null";
     let run =
         ["run", "-d", "--name", "echo", "--network", "net", "-p", &publish, "busybox", "sh", "-c", script];
     d.docker(&run).ok();
     server(&d, "web", "hello", &["--network", "net", "--restart", "always"]);
-    let connect = || TcpStream::connect(("127.0.0.1", port)).ok();
+    let connect = || TcpStream::connect(("127.0.0.1", *port)).ok();
     let mut stream = eventually(Duration::from_secs(10), connect).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut echo = move |text: &str| {
@@ -213,8 +222,9 @@ fn connections_outlive_the_daemon() {
     let pid = i32::try_from(d.inspect("web")["State"]["Pid"].as_i64().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let restarted =
-        |document: &serde_json::Value| document["RestartCount"] == 1 && document["State"]["Pid"] != 0;
+    let restarted = |document: &serde_json::Value| {
+        document["RestartCount"] == 1 && document["State"]["Status"] == "running"
+    };
     d.until("web", restarted);
     let again = || Some(d.docker(&ask)).filter(|run| run.code == 0 && run.stdout == "hello");
     assert!(eventually(Duration::from_secs(10), again).is_some());
@@ -226,21 +236,16 @@ fn several_networks_modes_and_static_addresses() {
         return;
     }
     let d = daemon!();
-    d.docker(&["network", "create", "--subnet", "10.214.0.0/24", "--ip-range", "10.214.0.64/26", "one"]).ok();
+    let net = ports::subnet();
+    let (whole, range, own) = (format!("{net}.0/24"), format!("{net}.64/26"), format!("{net}.9"));
+    d.docker(&["network", "create", "--subnet", &whole, "--ip-range", &range, "one"]).ok();
     d.docker(&["network", "create", "--internal", "two"]).ok();
-    let flags = [
-        "--network",
-        "name=one,ip=10.214.0.9,alias=first",
-        "--network",
-        "two",
-        "--hostname",
-        "here",
-        "--mac-address",
-        "02:42:0a:00:00:09",
-    ];
+    let first = format!("name=one,ip={own},alias=first");
+    let flags =
+        ["--network", &first, "--network", "two", "--hostname", "here", "--mac-address", "02:42:0a:00:00:09"];
     server(&d, "web", "hello", &flags);
     let networks = d.inspect("web")["NetworkSettings"]["Networks"].clone();
-    assert_eq!(networks["one"]["IPAddress"], "10.214.0.9");
+    assert_eq!(networks["one"]["IPAddress"], own);
     assert_eq!(networks["one"]["MacAddress"], "02:42:0a:00:00:09");
     assert_eq!(networks["two"]["Gateway"], "");
     let inner = ["run", "--rm", "--network", "two", "busybox", "wget", "-qO-", "http://here/"];
@@ -257,7 +262,7 @@ fn several_networks_modes_and_static_addresses() {
     assert_eq!(host, std::fs::read_link("/proc/self/ns/net").unwrap().to_string_lossy());
     let none = d.docker(&["run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"]).ok();
     assert!(!none.contains("eth"), "{none}");
-    let twice = d.docker(&["run", "--rm", "--network", "one", "--ip", "10.214.0.9", "busybox", "true"]);
+    let twice = d.docker(&["run", "--rm", "--network", "one", "--ip", &own, "busybox", "true"]);
     twice.fails(125, "failed to set up container networking: Address already in use");
     let outside = d.docker(&["run", "--rm", "--network", "one", "--ip", "10.99.0.9", "busybox", "true"]);
     outside.fails(125, "no configured subnet or ip-range contain the IP address 10.99.0.9");
@@ -318,7 +323,7 @@ fn events_tell_of_networks() {
 #[test]
 fn ports_are_added_to_and_taken_from_a_running_container() {
     let mut d = daemon!();
-    let (one, two) = (free_port(), free_port());
+    let (one, two) = (ports::free(), ports::free());
     server(&d, "web", "hello", &["-p", &format!("{one}:80")]);
     d.wharf(&["container", "update", "--publish-add", &format!("{two}:80"), "web"]).ok();
     assert_eq!(fetched(&format!("127.0.0.1:{two}")), "hello");
@@ -355,42 +360,47 @@ fn limits_are_set_and_changed() {
 #[test]
 fn networks_come_back_after_a_reboot() {
     let mut d = daemon!();
-    d.docker(&["network", "create", "--subnet", "10.215.0.0/24", "net"]).ok();
-    let port = free_port();
+    let net = ports::subnet();
+    let whole = format!("{net}.0/24");
+    d.docker(&["network", "create", "--subnet", &whole, "net"]).ok();
+    let port = ports::free();
     let flags = ["--network", "net", "-p", &format!("{port}:80"), "--restart", "always"];
     let id = server(&d, "web", "hello", &flags);
     let pid = d.inspect("web")["State"]["Pid"].as_i64().unwrap();
     // As a reboot leaves it: no processes, no interfaces, an empty run-time directory.
     d.kill();
-    let supervisors = census::processes(&id);
-    for line in supervisors {
-        let number: i32 = line.split([' ', ':']).nth(1).unwrap().parse().unwrap();
-        let number = rustix::process::Pid::from_raw(number).unwrap();
-        rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
-    }
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let _ends_with_its_parent = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    for line in census::processes(&format!("net {} ", d.instance())) {
-        let number: i32 = line.split([' ', ':']).nth(1).unwrap().parse().unwrap();
-        let number = rustix::process::Pid::from_raw(number).unwrap();
-        let _ = rustix::process::kill_process(number, rustix::process::Signal::KILL);
-    }
+    let helper = format!("net {} ", d.instance());
+    let kill = |pid: i32| {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let _ends_with_its_parent = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    };
+    kill(i32::try_from(pid).unwrap());
+    // Until all are dead: one that dies still holds its ports. Who is dead has no command line.
+    let dead = || {
+        let left = [census::processes(&id), census::processes(&helper)].concat();
+        left.iter().for_each(|line| kill(line.split([' ', ':']).nth(1).unwrap().parse().unwrap()));
+        let ends = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty();
+        (left.is_empty() && ends).then_some(())
+    };
+    eventually(Duration::from_secs(20), dead).expect("all are dead");
     let _ = std::fs::remove_dir_all(d.path("run"));
     d.launch();
-    d.until("web", |document| document["State"]["Running"] == true);
+    d.until("web", |document| document["State"]["Status"] == "running");
     assert_eq!(fetched(&format!("127.0.0.1:{port}")), "hello");
-    assert_eq!(d.get("/networks/net").unwrap().json()["IPAM"]["Config"][0]["Subnet"], "10.215.0.0/24");
+    assert_eq!(d.get("/networks/net").unwrap().json()["IPAM"]["Config"][0]["Subnet"], whole);
 }
 
 #[test]
 fn lists_prunes_and_configurations() {
     let d = daemon!();
+    let net = ports::subnet();
+    let whole = format!("{net}.0/24");
     d.docker(&[
         "network",
         "create",
         "--config-only",
         "--subnet",
-        "10.216.0.0/24",
+        &whole,
         "-o",
         "com.docker.network.driver.mtu=1400",
         "conf",
@@ -399,7 +409,7 @@ fn lists_prunes_and_configurations() {
     d.docker(&["network", "create", "--config-from", "conf", "--label", "", "real"]);
     d.docker(&["network", "create", "--config-from", "conf", "real"]).ok();
     let real = d.get("/networks/real").unwrap().json();
-    assert_eq!(real["IPAM"]["Config"][0]["Subnet"], "10.216.0.0/24");
+    assert_eq!(real["IPAM"]["Config"][0]["Subnet"], whole);
     assert_eq!(real["ConfigFrom"]["Network"], "conf");
     let mtu =
         d.docker(&["run", "--rm", "--network", "real", "busybox", "cat", "/sys/class/net/eth0/mtu"]).ok();
@@ -423,8 +433,7 @@ fn nothing_is_left_behind() {
         let run = ["run", "--rm", "-p", "80", "--network", if round % 2 == 0 { "net" } else { "bridge" }];
         d.docker(&[&run[..], &["busybox", "true"]].concat()).ok();
     }
-    let gone = || Some(()).filter(|()| census::container_links(d.instance()).is_empty());
-    assert!(eventually(Duration::from_secs(10), gone).is_some());
+    until_links(&d, 0);
     let network = d.get("/networks/net").unwrap().json();
     assert_eq!(network["Containers"], json!({}));
     d.docker(&["network", "rm", "net"]).ok();

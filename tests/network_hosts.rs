@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use wharf_testkit::Daemon;
 use wharf_testkit::client::eventually;
+use wharf_testkit::{Daemon, ports};
 
 /// Two hosts and a cable: `host` has 198.51.100.1 and 2001:db8::1, `remote` 198.51.100.2 and 2001:db8::2, with routes
 /// to all that is behind the host.
@@ -57,6 +57,12 @@ impl World {
     }
 
     #[track_caller]
+    fn comes_from_host(&self, address: &str) {
+        let comes = eventually(Duration::from_secs(10), || self.reached_from_host(address).then_some(()));
+        assert!(comes.is_some(), "the host does not reach {address}");
+    }
+
+    #[track_caller]
     fn comes(&self, address: &str) {
         let comes = eventually(Duration::from_secs(10), || self.reached(address).then_some(()));
         assert!(comes.is_some(), "the remote host does not reach {address}");
@@ -86,6 +92,7 @@ fn shell(script: &str) -> String {
 fn web(d: &Daemon, name: &str, flags: &[&str]) {
     let script = format!("echo -n {name} >/index.html; exec httpd -f -p 80 -h /");
     d.docker(&[&["run", "-d", "--name", name][..], flags, &["busybox", "sh", "-c", &script]].concat()).ok();
+    ports::until_listens(&d.inspect(name)["State"]["Pid"].to_string(), 80);
 }
 
 fn address(d: &Daemon, name: &str, field: &str) -> String {
@@ -111,14 +118,15 @@ fn ports_of_both_families_are_reached_from_another_host() {
     assert!(!world.reached("[2001:db8::1]:8081") && !world.reached("198.51.100.1:8082"));
     for place in ["127.0.0.1:8080", "[::1]:8080", "198.51.100.1:8080", "[2001:db8::1]:8080", "127.0.0.1:8082"]
     {
-        assert!(world.reached_from_host(place), "{place}");
+        world.comes_from_host(place);
     }
     // The container itself is reached by nobody outside.
     let (v4, v6) = (address(&d, "web", "IPAddress"), address(&d, "web", "GlobalIPv6Address"));
     assert!(v6.starts_with("fd51:1::"), "{v6}");
     assert!(!world.reached(&v4) && !world.reached(&format!("[{v6}]")));
-    assert!(world.reached_from_host(&v4) && world.reached_from_host(&format!("[{v6}]")));
-    let inside = ["exec", "web", "timeout", "2", "wget", "-qO-"];
+    world.comes_from_host(&v4);
+    world.comes_from_host(&format!("[{v6}]"));
+    let inside = ["exec", "web", "timeout", "60", "wget", "-qO-"];
     for url in ["http://198.51.100.1:8080", "http://[2001:db8::1]:8080", "http://web"] {
         assert_eq!(d.docker(&[&inside[..], &[url]].concat()).ok(), "web", "{url}");
     }
@@ -183,7 +191,7 @@ fn sctp_arrives(world: &World, pid: &str) -> String {
     let receive = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)\np = s.recv(2000)\n\
                    h = (p[0] & 15) * 4\nprint(int.from_bytes(p[h + 2:h + 4], \"big\"))";
     let mut receiver = Command::new("nsenter")
-        .args([&format!("--net=/proc/{pid}/ns/net"), "timeout", "60", "python3", "-c", receive])
+        .args([&format!("--net=/proc/{pid}/ns/net"), "timeout", "600", "python3", "-c", receive])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -264,9 +272,9 @@ impl Guarded {
     /// What is open to the host and its containers, whatever is closed.
     fn stays_open_inside(&self, d: &Daemon) {
         for place in ["127.0.0.1:8080", "198.51.100.1:8080", "[::1]:8080"] {
-            assert!(self.world.reached_from_host(place), "{place}");
+            self.world.comes_from_host(place);
         }
-        assert!(asks(d, "bridge", "http://198.51.100.1:8080/"));
+        is_answered(d, "bridge", "http://198.51.100.1:8080/");
     }
 }
 
@@ -328,7 +336,7 @@ fn gateway_modes_open_what_they_say() {
         "alone",
         "busybox",
         "timeout",
-        "3",
+        "60",
         "wget",
         "-qO-",
         "http://web-alone/",
@@ -351,10 +359,10 @@ fn what_the_host_s_firewall_closes_stays_closed_and_is_said() {
     world.comes("198.51.100.1:8081");
     assert!(!world.reached("198.51.100.1:8080") && !world.reached("[2001:db8::1]:8080"));
     for place in ["127.0.0.1:8080", "198.51.100.1:8080", "[::1]:8080"] {
-        assert!(world.reached_from_host(place), "{place}");
+        world.comes_from_host(place);
     }
     let peer =
-        ["run", "--rm", "--init", "busybox", "timeout", "3", "wget", "-qO-", "http://198.51.100.1:8080/"];
+        ["run", "--rm", "--init", "busybox", "timeout", "60", "wget", "-qO-", "http://198.51.100.1:8080/"];
     assert_eq!(d.docker(&peer).ok(), "closed");
     let reach = |name: &str| d.get(&format!("/containers/{name}/reach")).unwrap().json();
     let said = reach("closed");
@@ -376,7 +384,9 @@ fn what_the_host_s_firewall_closes_stays_closed_and_is_said() {
     // The host opens it: so it is.
     world.on_host("nft flush chain inet fw input; nft add chain inet fw input \"{ policy accept; }\"");
     world.comes("198.51.100.1:8080");
-    assert_eq!(reach("closed"), serde_json::json!([]));
+    let said =
+        eventually(Duration::from_secs(10), || (reach("closed") == serde_json::json!([])).then_some(()));
+    assert!(said.is_some(), "{}", reach("closed"));
     drop(d);
     world.on_host("nft add chain inet fw input \"{ policy drop; }\"");
     let d = world.daemon(&["--publish-policy", "open"]);
@@ -385,7 +395,14 @@ fn what_the_host_s_firewall_closes_stays_closed_and_is_said() {
     assert_eq!(d.get("/containers/open/reach").unwrap().json(), serde_json::json!([]));
 }
 
-/// Whether a container in `network` is answered.
+/// A container in `network` is answered.
+#[track_caller]
+fn is_answered(d: &Daemon, network: &str, url: &str) {
+    let answered = eventually(Duration::from_secs(20), || asks(d, network, url).then_some(()));
+    assert!(answered.is_some(), "{url} does not answer in {network}");
+}
+
+/// Whether a container in `network` is answered, and soon.
 fn asks(d: &Daemon, network: &str, url: &str) -> bool {
     let run = ["run", "--rm", "--init", "--network", network, "busybox", "timeout", "1", "wget", "-qO-", url];
     d.docker(&run).code == 0
@@ -404,8 +421,9 @@ fn neighbours_talk_only_where_they_may() {
     let (two, three) = (address(&d, "two", "IPAddress"), address(&d, "three", "IPAddress"));
     assert!(!asks(&d, "quiet", &format!("http://{three}/")) && !asks(&d, "other", &format!("http://{two}/")));
     // What is published is for everybody.
-    assert!(asks(&d, "quiet", "http://198.51.100.1:8080/") && asks(&d, "other", "http://198.51.100.1:8080/"));
-    assert!(asks(&d, "other", "http://three/"));
+    is_answered(&d, "quiet", "http://198.51.100.1:8080/");
+    is_answered(&d, "other", "http://198.51.100.1:8080/");
+    is_answered(&d, "other", "http://three/");
     // The default network, by a flag of the daemon.
     drop(d);
     let flags = ["--icc=false", "--bip", "10.53.0.1/24", "--fixed-cidr", "10.53.0.64/26", "--mtu", "1450"];
@@ -431,7 +449,7 @@ fn a_daemon_without_a_firewall_says_what_that_means() {
     let d = world.daemon(&["--iptables=false", "--ip6tables=false"]);
     web(&d, "web", &[]);
     assert!(!world.on_host("nft list ruleset").contains(d.instance()));
-    assert!(world.reached_from_host(&address(&d, "web", "IPAddress")));
+    world.comes_from_host(&address(&d, "web", "IPAddress"));
     let info = d.get("/info").unwrap().json();
     assert!(info["Warnings"].is_null() || info["Warnings"].is_array());
 }

@@ -165,6 +165,66 @@ fn an_index_is_kept_as_received_and_the_platform_chosen() {
 }
 
 #[test]
+fn attestations_beside_an_image_stay_hidden() {
+    let (registry, d) = start();
+    let tar = noise("x", 20_000);
+    let image = registry.put_image("app", "plain", PLAIN, &[&tar], &[&tar]);
+    let sized =
+        |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": digest(bytes), "size": bytes.len() });
+    let (config, statement) =
+        (&br#"{"architecture":"unknown","os":"unknown"}"#[..], &br#"{"_type":"x"}"#[..]);
+    for blob in [config, statement] {
+        registry.put_blob("app", blob);
+    }
+    let attestation = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI,
+        "config": sized("application/vnd.oci.image.config.v1+json", config),
+        "layers": [sized("application/vnd.in-toto+json", statement)],
+    });
+    let attested = registry.put_manifest("app", "attestation", &attestation);
+    let size = |reference: &str| {
+        let target = format!("/v2/app/manifests/{reference}");
+        registry.ask("GET", &target, &[("accept", OCI)], b"").body.len()
+    };
+    // As BuildKit writes it.
+    let own = std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64");
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [
+            {
+                "mediaType": OCI, "digest": image, "size": size(&image),
+                "platform": { "architecture": own, "os": "linux" },
+            },
+            {
+                "mediaType": OCI, "digest": attested, "size": size(&attested),
+                "platform": { "architecture": "unknown", "os": "unknown" },
+                "annotations": {
+                    "vnd.docker.reference.digest": image, "vnd.docker.reference.type": "attestation-manifest",
+                },
+            },
+        ],
+    });
+    let top = registry.put_manifest("app", "attested", &index);
+    let name = format!("{}/app:attested", registry.host());
+    d.docker(&["pull", "-q", &name]).ok();
+    let listed = d.docker(&["images", "-a", "--digests", "--format", "{{.Tag}} {{.Digest}}"]).ok();
+    assert_eq!(listed, format!("attested {top}"), "one line");
+    assert_eq!(d.get("/images/json?all=1&manifests=1").unwrap().json().as_array().unwrap().len(), 1);
+    let tree = d.docker(&["images", "--tree"]).ok();
+    assert!(tree.contains("app:attested") && !tree.contains("unknown"), "{tree}");
+    assert!(!tree.contains(&attested[7..19]), "{tree}");
+    d.docker(&["pull", "--platform", "unknown/unknown", &name]).fails(1, "no matching manifest for unknown");
+    // What nobody sees goes with the image, and goes out with it.
+    let copy = format!("{}/copy:x", registry.host());
+    d.docker(&["tag", &name, &copy]).ok();
+    d.docker(&["push", "-q", &copy]).ok();
+    d.docker(&["rmi", &name, &copy]).ok();
+    assert_empty(&d);
+}
+
+#[test]
 fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     let (registry, d) = start();
     let tar = noise("x", 200_000);
@@ -179,6 +239,12 @@ fn what_cannot_be_used_is_refused_and_leaves_nothing() {
         &[&tar],
     );
     registry.put_image("bad", "junk", GZIP, &[b"this is no archive"], &[&tar]);
+    // Neither the registry nor anybody else is asked for one that lies elsewhere.
+    let mut elsewhere = registry.ask("GET", "/v2/bad/manifests/foreign", &[("accept", OCI)], b"").json();
+    elsewhere["layers"][0]["mediaType"] =
+        json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+    elsewhere["layers"][0]["urls"] = json!([format!("http://{host}/v2/bad/blobs/{}", digest(&tar))]);
+    registry.put_manifest("bad", "elsewhere", &elsewhere);
     let escape = image::layer(&[Entry::File("fine", 0o644, b"x")]).unwrap();
     let mut hostile = escape.clone();
     hostile[..10].copy_from_slice(b"../../evil");
@@ -187,6 +253,7 @@ fn what_cannot_be_used_is_refused_and_leaves_nothing() {
     for (tag, text) in [
         ("diffid", "layers from manifest don't match image configuration"),
         ("foreign", "is a foreign layer"),
+        ("elsewhere", "is a foreign layer"),
         ("junk", ""),
         ("path", ""),
         ("count", "layers length mismatch"),
@@ -427,6 +494,8 @@ fn what_is_damaged_is_found_and_repaired() {
     std::fs::write(&file, bytes).unwrap();
     std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
     std::fs::write(file.with_file_name("stranger"), "not of the layer").unwrap();
+    let quick = d.wharf(&["system", "check", "--quick"]).ok();
+    assert!(quick.starts_with("checked 1 images, 2 layers"), "it reads nothing: {quick}");
     let found = d.wharf(&["system", "check"]);
     found.fails(1, "run it with --repair");
     assert!(
@@ -447,6 +516,16 @@ fn what_is_damaged_is_found_and_repaired() {
         repaired.contains(&format!("corrupt blob {blob}")) && repaired.contains(": repaired"),
         "{repaired}"
     );
+    assert!(!d.wharf(&["system", "check"]).ok().contains("corrupt"));
+    // What is missing, or too short, is seen at a glance.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1000).unwrap();
+    let tree = file.ancestors().nth(3).unwrap();
+    std::fs::rename(tree, d.path("elsewhere")).unwrap();
+    let found = d.wharf(&["system", "check", "--quick"]);
+    found.fails(1, "2 found: run it with --repair");
+    assert!(found.stdout.contains("corrupt blob") && found.stdout.contains("missing layer"), "{found:?}");
+    let repaired = d.wharf(&["system", "check", "--quick", "--repair"]).ok();
+    assert_eq!(repaired.matches(": repaired").count(), 2, "{repaired}");
     assert!(!d.wharf(&["system", "check"]).ok().contains("corrupt"));
 }
 

@@ -63,13 +63,10 @@ fn every_way_to_a_file_sees_the_containers_ids() {
         "mkdir -p /dir && echo text >/dir/file && chown 7:8 /dir/file && echo v >/data/file && exec sleep 1000",
     ])
     .ok();
-    d.until("one", |document| document["State"]["Running"] == true);
-    while !d.docker(&["exec", "one", "test", "-e", "/data/file"]).stderr.is_empty() {}
     let volume = d.path("data/volumes/data/_data");
-    wharf_testkit::client::eventually(std::time::Duration::from_secs(5), || {
-        volume.join("file").exists().then_some(())
-    })
-    .unwrap();
+    // It is written last of all.
+    let written = || (std::fs::read(volume.join("file")).ok()? == b"v\n").then_some(());
+    wharf_testkit::client::eventually(std::time::Duration::from_secs(20), written).unwrap();
     let owner = |path: PathBuf| std::fs::metadata(path).map(|stat| (stat.uid(), stat.gid())).unwrap();
     assert_eq!(owner(volume.clone()), (uid, gid));
     assert_eq!(owner(volume.join("file")), (uid, gid));

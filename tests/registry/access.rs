@@ -159,7 +159,8 @@ fn a_stop_lets_a_download_end() {
     let mut first = [0; 1000];
     stream.read_exact(&mut first).unwrap();
     registry.signal(Signal::TERM);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    let refuses = || std::net::TcpStream::connect(registry.address()).is_err().then_some(());
+    eventually(std::time::Duration::from_secs(20), refuses).expect("nobody new is served");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&blob[blob.len() - 1000..]));

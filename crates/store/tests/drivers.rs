@@ -99,7 +99,7 @@ fn close(store: Arc<Store>) {
 }
 
 fn wait_until_empty(dir: &Path) {
-    for _ in 0..2000 {
+    for _ in 0..12_000 {
         if names(dir).is_empty() {
             return;
         }

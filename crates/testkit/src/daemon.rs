@@ -88,7 +88,9 @@ impl Daemon {
 
     fn prepared(binary: impl Into<PathBuf>, flags: &[&str]) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let instance = format!("wt{}n{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        // None is the beginning of another: the census looks for the name in others' names.
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let instance = format!("wt{}n{number:04}", std::process::id());
         let folder = tempfile::Builder::new()
             .prefix(&format!("{instance}-"))
             .tempdir()

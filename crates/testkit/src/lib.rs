@@ -8,6 +8,7 @@ pub mod disk;
 pub mod http;
 pub mod image;
 pub mod plugin;
+pub mod ports;
 pub mod powercut;
 pub mod registry;
 

@@ -10,6 +10,9 @@ use crate::units;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
+    /// Believe what is there and has its size: nothing is read whole
+    #[arg(long)]
+    quick: bool,
     /// Mend what can be mended: unpack layers again, fetch lost blobs again, free what nothing names
     #[arg(long)]
     repair: bool,
@@ -18,8 +21,9 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let path = if self.repair { "/system/check?repair=1" } else { "/system/check" };
-        let bytes = client.bytes(Method::POST, path, wharf_api::client::Body::Empty).await?;
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let path = format!("/system/check?repair={}&quick={}", flag(self.repair), flag(self.quick));
+        let bytes = client.bytes(Method::POST, &path, wharf_api::client::Body::Empty).await?;
         let report: SystemCheck =
             wharf_api::from_slice(&bytes).map_err(|error| CliError::new(error.to_string()))?;
         for finding in &report.findings {

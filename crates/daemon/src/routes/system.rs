@@ -67,7 +67,7 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Answer> {
 
 /// Wharf's own: verifies all that is kept of images, and mends it if asked to.
 pub(crate) async fn check(call: Call) -> Result<Answer> {
-    answer::json(&call.engine().images.check(call.query.flag("repair")).await?)
+    answer::json(&call.engine().images.check(call.query.flag("repair"), call.query.flag("quick")).await?)
 }
 
 /// Tries credentials at their registry.

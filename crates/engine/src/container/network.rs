@@ -171,14 +171,14 @@ impl Driver {
         check::settings(&settings, !known.is_user_defined(), Some(&known))?;
         check::mac(&settings.mac_address)?;
         allowed(&record, &known)?;
-        if self.life().state.process().is_some() {
+        if self.life().state.is_active() {
             let (networks, old) = (self.containers.networks.clone(), self.record());
             let (network, wanted) = (known.clone(), settings.clone());
             let joined = self.joined()?;
             let work = move || networks.connect(&old, &network, &wanted, &joined);
             let changed = self.containers.pools.run(Class::Network, work).await?;
             self.follow(&record, changed).await?;
-            self.containers.networks.announce_one("connect", &record.id, &known);
+            self.announce("connect", &known);
         }
         record.endpoints.insert(known.name().to_owned(), Box::new(settings));
         self.containers.log.synced(&whole(&record, &self.life())).await?;
@@ -198,20 +198,21 @@ impl Driver {
             let (id, name) = (&record.id, known.name());
             return Err(Error::internal(format!("container {id} is not connected to network {name}")));
         }
-        if self.life().state.process().is_some() && known.has_links() {
+        // A daemon that died on the way may have taken it out already, and not said so in the record.
+        let sandbox = self.containers.networks.sandbox(&record.id);
+        let is_in = sandbox.is_some_and(|sandbox| sandbox.endpoint(known.id()).is_some());
+        if self.life().state.is_active() && known.has_links() && is_in {
             let (networks, old) = (self.containers.networks.clone(), self.record());
             let (network, joined) = (known.clone(), self.joined()?);
             let work = move || networks.disconnect(&old, &network, &joined);
             let changed = self.containers.pools.run(Class::Network, work).await?;
             self.follow(&record, changed).await?;
-        } else if self.life().state.process().is_some() {
+        } else if self.life().state.is_active() {
             let id = known.id().to_owned();
             let gone = move |sandbox: &mut Sandbox| sandbox.endpoints.retain(|one| one.network != id);
             self.containers.networks.note(&record, gone)?;
         }
-        if self.life().state.process().is_some() {
-            self.containers.networks.announce_one("disconnect", &record.id, &known);
-        }
+        self.announce("disconnect", &known);
         record.endpoints.remove(known.name());
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
@@ -234,7 +235,7 @@ impl Driver {
         options.extend(new);
         options.retain(|_, value| !value.is_empty());
         settings.driver_opts = Some(options.clone());
-        if self.life().state.process().is_some() {
+        if self.life().state.is_active() {
             let (networks, joined, now) =
                 (self.containers.networks.clone(), self.joined()?, Arc::new(record.clone()));
             let work = move || networks.limit(&now, &known, &options, &joined);
@@ -245,6 +246,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Tells that a running container joined a network or left it; one that waits for its policy has left them all.
+    fn announce(&self, action: &str, network: &Known) {
+        if self.life().state.process().is_some() {
+            self.containers.networks.announce_one(action, self.container.id(), network);
+        }
+    }
+
+    /// What the supervisor keeps of the container's network, also while the policy waits.
     fn joined(&self) -> Result<Joined> {
         Joined::of(&self.kept).ok_or_else(|| {
             let why = "has no network that can be changed while it runs: start it again first";

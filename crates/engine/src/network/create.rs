@@ -40,8 +40,8 @@ impl Networks {
         let options = Options::parse(&wish.document.driver, wish.document.options.as_ref().unwrap_or(&NONE))?;
         check_modes(&wish.document, &options)?;
         let kernel = self.kernel()?;
-        let host = kernel.plane.host_subnets()?;
         let _choosing = SubnetLock::take();
+        let host = kernel.plane.host_subnets()?;
         let known = Arc::new(self.allocate(wish, &host)?);
         let made = self.settle_network(&known);
         if made.is_err() {

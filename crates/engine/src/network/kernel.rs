@@ -11,7 +11,7 @@ use wharf_network::types::{Attached, Network, Settings};
 use super::Networks;
 use crate::error::Result;
 
-/// Held while a subnet is chosen and its bridge made: other engines of this host choose too.
+/// Held while a subnet is chosen and its bridge made, or taken away: other engines of this host choose too.
 const SUBNETS: &str = "/run/lock/wharf-subnets";
 
 /// The kernel's side.

@@ -37,20 +37,44 @@ impl Networks {
         joined: &Joined,
     ) -> Result<Changed> {
         let before = self.sandbox(&record.id).ok_or_else(|| not_there(record))?;
-        let mut after = (*before).clone();
-        let endpoint = self.state().endpoint(record, network, settings, &after.endpoints)?;
-        let id = endpoint.id.clone();
-        after.endpoints.push(endpoint);
+        let mut after = self.enter(record, network, settings, &before)?;
+        let added = after.endpoints[before.endpoints.len()..].to_vec();
         let result = self.kernel().and_then(|kernel| self.join(&kernel, record, &mut after, joined));
-        let keep = match result {
-            Ok(keep) => keep,
-            Err(error) => {
-                self.part(record, &mut after, &id, joined);
-                self.state().give_back(&after.endpoints[before.endpoints.len()..]);
-                return Err(error);
+        let kept = result.and_then(|keep| after.save(&self.config.bundle(&record.id)).map(|()| keep));
+        match kept {
+            Ok(keep) => {
+                let after = Arc::new(after);
+                self.state().sandboxes.insert(record.id.clone(), after.clone());
+                Ok(Changed { before, after, keep })
             }
-        };
-        self.changed(record, before, after, keep)
+            Err(error) => {
+                added.iter().for_each(|endpoint| self.part(record, &mut after, &endpoint.id, joined));
+                let mut state = self.state();
+                state.give_back(&added);
+                state.sandboxes.insert(record.id.clone(), before);
+                Err(error)
+            }
+        }
+    }
+
+    /// A container's sandbox with an endpoint more, its addresses taken. The network is in use from here on, so that
+    /// nobody removes it while the kernel is asked.
+    fn enter(
+        &self,
+        record: &Record,
+        network: &Arc<Known>,
+        settings: &EndpointSettings,
+        before: &Sandbox,
+    ) -> Result<Sandbox> {
+        let mut state = self.state();
+        if !state.known.contains_key(network.id()) {
+            return Err(Error::not_found(format!("network {} not found", network.name())));
+        }
+        let endpoint = state.endpoint(record, network, settings, &before.endpoints)?;
+        let mut after = before.clone();
+        after.endpoints.push(endpoint);
+        state.sandboxes.insert(record.id.clone(), Arc::new(after.clone()));
+        Ok(after)
     }
 
     fn join(

@@ -67,7 +67,7 @@ impl Networks {
 }
 
 impl State {
-    fn of(&self, record: &Record) -> Result<Vec<(Arc<Known>, EndpointSettings)>> {
+    pub(super) fn of(&self, record: &Record) -> Result<Vec<(Arc<Known>, EndpointSettings)>> {
         let mode = &record.host_config.network_mode;
         if record.config.network_disabled || joined(mode).is_some() {
             return Ok(Vec::new());
@@ -107,8 +107,10 @@ impl State {
             .map(str::parse)
             .transpose()
             .map_err(|error: wharf_network::types::InvalidMac| Error::invalid(error.to_string()))?;
-        let (addresses, link_local) = match linked {
-            true => (self.addresses(&record.id, network, settings)?, link_local(settings)?),
+        let bandwidth = bandwidth::limits(&options)?;
+        // Addresses last: whatever fails before has taken none.
+        let (link_local, addresses) = match linked {
+            true => (link_local(settings)?, self.addresses(&record.id, network, settings)?),
             false => (Vec::new(), Vec::new()),
         };
         let gateways = [false, true].into_iter().filter_map(|v6| network.gateway(v6));
@@ -128,7 +130,7 @@ impl State {
             priority: settings.gw_priority,
             names: if linked { names::of(record, settings) } else { Vec::new() },
             sysctls: options.get(SYSCTLS).map(|text| sysctls(text)).unwrap_or_default(),
-            bandwidth: bandwidth::limits(&options)?,
+            bandwidth,
             host_binding: network.options.host_binding,
             attached: None,
         })

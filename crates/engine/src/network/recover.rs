@@ -36,7 +36,7 @@ impl Networks {
 
     /// Knows again what a running container has, and takes its addresses. The kernel is not asked yet.
     pub(crate) fn restore(&self, record: &Arc<Record>, kept: &Descriptors) {
-        let Some(sandbox) = Sandbox::load(&self.config.bundle(&record.id)) else {
+        let Some(mut sandbox) = Sandbox::load(&self.config.bundle(&record.id)) else {
             // Those without interfaces of their own are as they would be at a start.
             if self.of(record).is_ok_and(|all| all.iter().all(|(network, _)| !network.has_links())) {
                 let _nothing_can_be_taken = self.plan(record);
@@ -44,6 +44,11 @@ impl Networks {
             return;
         };
         let mut state = self.state();
+        // What a daemon connected that died before it said so in the record is not connected.
+        if let Ok(wanted) = state.of(record) {
+            let is_wanted = |id: &str| wanted.iter().any(|(network, _)| network.id() == id);
+            sandbox.endpoints.retain(|endpoint| is_wanted(&endpoint.network));
+        }
         for endpoint in &sandbox.endpoints {
             for net in &endpoint.addresses {
                 let v6 = net.addr().is_ipv6();

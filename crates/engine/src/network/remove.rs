@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wharf_api::{Filters, NetworksPruned};
 
+use super::kernel::SubnetLock;
 use super::{DOCUMENTS, Known, Networks};
 use crate::error::{Error, Result};
 use crate::image::until_time;
@@ -21,6 +22,8 @@ impl Networks {
     }
 
     fn remove_network(&self, name: &str) -> Result<()> {
+        // Whoever makes one with the same bridge or subnet does so before or after, not meanwhile.
+        let _alone = SubnetLock::take();
         let known = self.unlist(name)?;
         let mut failed = None;
         if known.has_links() {

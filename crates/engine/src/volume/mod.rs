@@ -160,8 +160,10 @@ impl Volumes {
 
     fn announce_made(&self, name: &str, stored: Stored) -> Volume {
         let volume = self.describe(name, &stored);
-        self.tell("create", name, ("driver", stored.driver().to_owned()));
+        let driver = stored.driver().to_owned();
+        // Whoever hears of it may use it.
         lock(&self.state).volumes.insert(name.to_owned(), stored);
+        self.tell("create", name, ("driver", driver));
         volume
     }
 
@@ -180,12 +182,13 @@ impl Volumes {
         self.make_or_find(ask).map(|(volume, _)| volume)
     }
 
-    /// As [`Self::make`], for container `owner` alone: should a crash part the two, the volume goes too.
+    /// As [`Self::make`], used by container `user` from the first moment on, so that nobody removes it in between.
+    /// `alone`: should a crash part the two, the volume goes too.
     ///
     /// # Errors
     /// As [`Self::make`].
-    pub fn make_for(&self, ask: &VolumeCreateRequest, owner: &str) -> Result<Volume> {
-        self.make_owned(ask, Some(owner)).map(|(volume, _)| volume)
+    pub fn make_for(&self, ask: &VolumeCreateRequest, user: &str, alone: bool) -> Result<Volume> {
+        self.make_used(ask, Some((user, alone))).map(|(volume, _)| volume)
     }
 
     /// The volumes at `points` stay when their container goes.
@@ -230,10 +233,10 @@ impl Volumes {
     /// # Errors
     /// As [`Self::make`].
     pub fn make_or_find(&self, ask: &VolumeCreateRequest) -> Result<(Volume, bool)> {
-        self.make_owned(ask, None)
+        self.make_used(ask, None)
     }
 
-    fn make_owned(&self, ask: &VolumeCreateRequest, owner: Option<&str>) -> Result<(Volume, bool)> {
+    fn make_used(&self, ask: &VolumeCreateRequest, user: Option<(&str, bool)>) -> Result<(Volume, bool)> {
         if ask.cluster_volume_spec.is_some() {
             let why = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect \
                        this node to swarm and try again.";
@@ -249,8 +252,10 @@ impl Volumes {
         let doing = format!("create {name}");
         let turn = self.turn(&name);
         let _turn = lock(&turn);
+        let use_it = || user.map_or(Ok(()), |(user, _)| self.reference(&name, user));
         if let Ok(stored) = self.stored(&name) {
-            return self.found(&name, &stored, &ask.driver).map(|volume| (volume, false));
+            let volume = self.found(&name, &stored, &ask.driver)?;
+            return use_it().map(|()| (volume, false));
         }
         let plugin = match ask.driver.as_str() {
             "local" => None,
@@ -258,8 +263,8 @@ impl Volumes {
             other => Some(other.to_owned()),
         };
         let options = ask.driver_opts.clone().filter(|options| !options.is_empty());
-        let stored =
-            Stored { labels, options, owner: owner.map(str::to_owned), ..self.fresh(plugin.clone()) };
+        let owner = user.filter(|(_, alone)| *alone).map(|(user, _)| user.to_owned());
+        let stored = Stored { labels, options, owner, ..self.fresh(plugin.clone()) };
         match plugin {
             Some(plugin) => self.make_by_plugin(&plugin, &name, &stored)?,
             None => {
@@ -269,7 +274,8 @@ impl Volumes {
                 disk::make(&self.data_root, &name, &stored, self.owner.get().copied())?;
             }
         }
-        Ok((self.announce_made(&name, stored), true))
+        let volume = self.announce_made(&name, stored);
+        use_it().map(|()| (volume, true))
     }
 
     /// A volume that is there already is the answer to who wants to make it, unless another driver is wanted.

@@ -132,10 +132,7 @@ fn make_volume(ask: &Register<'_>, mut point: Point, request: Option<&Mount>) ->
             .and_then(|driver| driver.options.clone()),
         cluster_volume_spec: None,
     };
-    let made = if unnamed { ask.volumes.make_for(&request, ask.id) } else { ask.volumes.make(&request) };
-    let volume = made?;
-    // Taken at once, so that a prune does not take the volume before the container is there.
-    ask.volumes.reference(&volume.name, ask.id)?;
+    let volume = ask.volumes.make_for(&request, ask.id, unnamed)?;
     point.name = volume.name;
     point.source = volume.mountpoint;
     point.driver = volume.driver;
