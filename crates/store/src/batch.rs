@@ -110,6 +110,11 @@ impl Batch {
         Ok(self.keep(writer, None)?.0)
     }
 
+    /// Leaves out of the commit what came in and is not `wanted`: what only an archive needed to be read.
+    pub fn keep_only(&self, wanted: &HashSet<Digest>) {
+        self.pending().blobs.retain(|digest, _| wanted.contains(digest));
+    }
+
     /// The length of a blob that is here or in the store; one in the store is kept while the batch lives.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {

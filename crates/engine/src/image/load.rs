@@ -53,6 +53,7 @@ impl Images {
             .flat_map(|found| found.names.iter().map(|name| (name.clone(), found.image.id)))
             .collect();
         let images: Vec<Image> = found.iter().map(|found| found.image.clone()).collect();
+        batch.keep_only(&images.iter().flat_map(|image| image.blobs.iter().copied()).collect());
         batch.commit(images, names)?;
         for line in moved {
             sender.blocking_message(&JsonMessage::stream(line))?;
