@@ -1,7 +1,8 @@
 //! Base images from a distribution's archive. What needs the archive is skipped, loudly, where it cannot be reached.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wharf_testkit::registry::{Fault, Faulty, Registry};
@@ -62,6 +63,14 @@ fn what_cannot_be_made_is_said_at_once() {
             "http:// or https://",
         ),
         (vec!["--keyring", "/none", "debian:trixie"], "install debian-archive-keyring there"),
+        (
+            vec!["--snapshot", "20260912", "--keyring", "/proc/self/exe", "debian:trixie"],
+            "write it as 20260912T000000Z",
+        ),
+        (
+            vec!["--include", "less,--foreign", "--keyring", "/proc/self/exe", "debian:trixie"],
+            "--foreign is not the name of a package",
+        ),
     ] {
         let words: Vec<&str> = ["image", "bootstrap"].into_iter().chain(arguments).collect();
         d.wharf(&words).fails(1, message);
@@ -100,6 +109,22 @@ fn what_is_not_signed_is_refused_and_nothing_stays() {
     is_clean(&d);
 }
 
+/// Makes `debian:trixie`, as long as it takes: an archive may be far away. What was said; `None` where the archive
+/// broke off again and again.
+fn made(d: &Daemon, flags: &[&str]) -> Option<String> {
+    let mut last = None;
+    for _ in 0..3 {
+        let mut command = client::command(env!("CARGO_BIN_EXE_wharf"), &d.host(), &d.path(""));
+        let output = command.args(["image", "bootstrap"]).args(flags).arg("debian:trixie").output().unwrap();
+        if output.status.success() {
+            return Some(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        last = Some(output);
+    }
+    assert!(archive(IN_RELEASE).is_none(), "{last:?}");
+    None
+}
+
 #[test]
 fn the_same_archive_gives_the_same_image() {
     if archive(IN_RELEASE).is_none() {
@@ -107,26 +132,89 @@ fn the_same_archive_gives_the_same_image() {
     }
     let d = Daemon::start_empty(env!("CARGO_BIN_EXE_wharf"), &[]);
     let id = || d.docker(&["images", "-q", "--no-trunc", "debian:trixie"]).ok();
-    let make = || {
-        // As long as it takes: an archive may be far away.
-        let mut command = client::command(env!("CARGO_BIN_EXE_wharf"), &d.host(), &d.path(""));
-        let output = command.args(["image", "bootstrap", "debian:trixie"]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{output:?}");
-        assert!(said.contains("Valid Release signature") && said.ends_with("debian:trixie\n"), "{said}");
-        id()
-    };
-    let first = make();
+    let labels = || d.get("/images/debian:trixie/json").unwrap().json()["Config"]["Labels"].clone();
+    let Some(said) = made(&d, &[]) else { return };
+    assert!(said.contains("Valid Release signature") && said.ends_with("debian:trixie\n"), "{said}");
+    let (first, of) = (id(), labels());
     assert!(first.starts_with("sha256:"), "{first}");
+    assert!(of["io.wharf.bootstrap.release.digest"].as_str().unwrap().starts_with("sha256:"));
     let document = d.get("/images/debian:trixie/json").unwrap().json();
-    let labels = &document["Config"]["Labels"];
-    assert!(labels["io.wharf.bootstrap.release.digest"].as_str().unwrap().starts_with("sha256:"));
-    assert_eq!(labels["io.wharf.bootstrap.release.date"], document["Created"]);
+    assert_eq!(of["io.wharf.bootstrap.release.date"], document["Created"]);
     let script = "grep -c trixie /etc/os-release /etc/apt/sources.list; dpkg --audit; cat /etc/hostname; ls /dev/console";
     let run =
         d.docker(&["run", "--rm", "--network", "none", "-h", "inside", "debian:trixie", "sh", "-c", script]);
     assert!(run.stdout.contains("inside"), "{run:?}");
     d.docker(&["rmi", "debian:trixie"]).ok();
-    assert_eq!(make(), first);
+    if made(&d, &[]).is_none() {
+        return;
+    }
+    // An archive that was brought up to date in between is another one.
+    assert!(id() == first || labels() != of, "{first} {}", id());
+    is_clean(&d);
+}
+
+/// An archive that has a folder for each moment, of which there is one: that of the distribution itself, now.
+struct Moments {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Moments {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let moments = Self { address: listener.local_addr().unwrap(), asked: Arc::default() };
+        let asked = Arc::clone(&moments.asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let asked = Arc::clone(&asked);
+                std::thread::spawn(move || drop(relay(stream, &asked)));
+            }
+        });
+        moments
+    }
+}
+
+/// Passes one request on.
+fn relay(mut client: TcpStream, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(client.try_clone()?).lines();
+    let first = lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??;
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let here = path.strip_prefix("/archive/20260912T000000Z/").map(|rest| format!("/debian/{rest}"));
+    asked.lock().unwrap().push(path);
+    let Some(here) = here else {
+        return client.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let mut archive = TcpStream::connect(ARCHIVE)?;
+    let head = format!("GET {here} HTTP/1.1\r\nHost: deb.debian.org\r\nConnection: close\r\n\r\n");
+    archive.write_all(head.as_bytes())?;
+    std::io::copy(&mut archive, &mut client).map(drop)
+}
+
+#[test]
+fn a_moment_of_an_archive_and_more_packages() {
+    if archive(IN_RELEASE).is_none() {
+        return;
+    }
+    let d = Daemon::start_empty(env!("CARGO_BIN_EXE_wharf"), &[]);
+    let moments = Moments::start();
+    let mirror = format!("http://{}/archive", moments.address);
+    let flags = ["--snapshot", "20260912T000000Z", "--mirror", &mirror, "--include", "less"];
+    if made(&d, &flags).is_none() {
+        return;
+    }
+    let asked = moments.asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|path| path.starts_with("/archive/20260912T000000Z/")), "{asked:?}");
+    let script = "less --version | head -1; cat /etc/apt/sources.list; dpkg --audit";
+    let said = d.docker(&["run", "--rm", "--network", "none", "debian:trixie", "sh", "-c", script]).ok();
+    assert!(said.starts_with("less "), "{said}");
+    let source = format!("deb [check-valid-until=no] {mirror}/20260912T000000Z trixie main");
+    assert!(said.ends_with(&source), "{said}");
+    let unknown = d.wharf(&["image", "bootstrap", "--include", "no-such-package", "debian:trixie"]);
+    unknown.fails(1, "no-such-package");
     is_clean(&d);
 }
