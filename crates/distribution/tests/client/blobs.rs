@@ -148,14 +148,17 @@ async fn a_reader_may_be_slow_itself() {
     let (bytes, descriptor) = blob(100_000);
     let content = bytes.clone();
     let registry = Script::start(move |_| answer("200 OK", &[], &content)).await;
-    let patience = Patience { stall: Duration::from_millis(100), ..hasty().patience };
+    // Enough for a server that has nothing else to do, and less than the reader takes once.
+    let patience = Patience { stall: Duration::from_secs(3), ..hasty().patience };
     let client = Client::new(Config { patience, attempts: 1, ..hasty() }).unwrap();
     let mut stream = repository(&client, &format!("{}/a", registry.address)).blob(&descriptor, 0);
     let mut got = 0;
     while let Some(event) = stream.next().await.unwrap() {
         let BlobEvent::Bytes(bytes) = event else { panic!("{event:?}") };
+        if got == 0 {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
         got += bytes.len();
-        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     assert_eq!(got, bytes.len());
 }

@@ -47,10 +47,10 @@ async fn refusals_of_a_pull_name_what_was_wanted() {
 
 #[tokio::test]
 async fn nobody_there_is_told_with_the_address() {
-    let registry = Script::start(|_| answer("200 OK", &[], b"")).await;
-    let address = registry.address;
-    drop(registry);
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    // Held, so that nobody else listens there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
     let error =
         repository(&client(), &format!("{address}/a")).resolve(&Target::Tag("x".into())).await.unwrap_err();
     assert_eq!(

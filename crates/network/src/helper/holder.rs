@@ -156,6 +156,18 @@ mod tests {
 
     #[test]
     fn a_server_is_found_by_its_port() {
+        use wharf_sys::{namespace, process};
+        // In a network of its own, where ports are nobody else's.
+        let pid = process::fork_child(|| {
+            namespace::unshare(namespace::flags::NETWORK).unwrap();
+            namespace::loopback_up().unwrap();
+            look();
+            0
+        });
+        assert_eq!(process::wait(pid.unwrap()).unwrap(), 0);
+    }
+
+    fn look() {
         let own = i32::try_from(std::process::id()).unwrap();
         let is_own = |holder: Holder| matches!(holder, Holder::Process { pid, .. } if pid == own);
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("names::changes_are_seen_at_once", changes_are_seen_at_once),
     ("names::beside_a_name_server_of_the_container", beside_a_name_server_of_the_container),
     ("names::beside_a_firewall_of_the_container", beside_a_firewall_of_the_container),
+    ("names::where_the_loopback_interface_has_no_hook", where_the_loopback_interface_has_no_hook),
     ("names::other_programs_ask_too", other_programs_ask_too),
     ("names::a_resolver_for_a_namespace_made_without", a_resolver_for_a_namespace_made_without),
 ];
@@ -93,6 +94,13 @@ fn beside_a_name_server_of_the_container() {
 fn beside_a_firewall_of_the_container() {
     let instance = Instance::start();
     let web = Container::start(&instance, 1, "web");
+    behind_a_firewall(&web);
+    // From another address than a loopback one.
+    web.link();
+    assert_eq!(web.ask(&["-b", "10.9.1.2", "web"]), ["10.9.1.2"]);
+}
+
+fn behind_a_firewall(web: &Container) {
     let rules = "table inet own {
         chain in { type filter hook input priority 0; policy drop;
             ct state invalid drop
@@ -112,9 +120,42 @@ fn beside_a_firewall_of_the_container() {
     web.inside("nft", &["-f", "/run/rules"]);
     assert_eq!(web.ask(&["web"]), ["10.9.1.2"]);
     assert_eq!(web.ask(&["+tcp", "web"]), ["10.9.1.2"]);
-    // From another address than a loopback one.
+}
+
+/// Where questions cannot be met as they come in by the loopback interface, as without CONFIG_NF_TABLES_NETDEV: a chain
+/// that stands where the helper wants its own makes the kernel refuse it here, too.
+fn where_the_loopback_interface_has_no_hook() {
+    let instance = Instance::start();
+    let web = refused_at_loopback(&instance, 1, "web");
+    let db = refused_at_loopback(&instance, 2, "db");
+    let rules = web.inside("nft", &["list", "table", "ip", "wharf"]);
+    assert!(rules.contains("chain questions") && rules.contains("hook output priority 300"), "{rules}");
+    assert_eq!(web.ask(&["db"]), ["10.9.2.2"]);
+    assert_eq!(web.ask(&["+tcp", "db"]), ["10.9.2.2"]);
+    assert_eq!(db.ask(&["-x", "10.9.1.2"]), ["web.net."]);
+    // More than a packet carries at once, beside a name server and a firewall of the container.
+    let mut names = db.names("db");
+    names.endpoints[0].addresses = (0..200).map(|n| std::net::IpAddr::from([10, 8, 0, n])).collect();
+    instance.helper.set_names(&db.owner, &names).unwrap();
+    assert_eq!(web.ask(&["db"]).len(), 200);
+    let (_udp, _tcp) =
+        web.enter(|| (UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
+    behind_a_firewall(&web);
     web.link();
     assert_eq!(web.ask(&["-b", "10.9.1.2", "web"]), ["10.9.1.2"]);
+}
+
+fn refused_at_loopback(instance: &Instance, number: u8, name: &str) -> Container {
+    let owner = format!("container-{name}");
+    let plain = instance.helper.namespace(&owner, false, None).unwrap();
+    let container = Container { space: plain, owner, number };
+    // A kernel that has no such tables refuses by itself.
+    let stand = "nft 'table netdev wharf { chain questions { }; }' || true";
+    container.inside("sh", &["-c", stand]);
+    let space = instance.helper.resolver(&container.owner).unwrap();
+    let container = Container { space, ..container };
+    instance.helper.set_names(&container.owner, &container.names(name)).unwrap();
+    container
 }
 
 fn other_programs_ask_too() {

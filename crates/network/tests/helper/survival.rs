@@ -177,6 +177,7 @@ fn many_namespaces_leave_nothing() {
     let before = descriptors();
     (0..200).for_each(round);
     eventually("the pool is full again", settled);
-    assert_eq!(descriptors(), before);
+    // It opens a file now and then.
+    eventually("no descriptor more", || descriptors() == before);
     assert!(instance.helper.owners().unwrap().is_empty());
 }

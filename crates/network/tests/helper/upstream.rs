@@ -81,6 +81,8 @@ impl Upstream {
         };
         match name.split('.').next().unwrap() {
             "silent" => return Vec::new(),
+            // One that ends in 0 answers nobody.
+            _ if self.answer == 0 => return Vec::new(),
             "failing" => answer.metadata.response_code = ResponseCode::ServFail,
             "refused" => answer.metadata.response_code = ResponseCode::Refused,
             "missing" => answer.metadata.response_code = ResponseCode::NXDomain,

@@ -88,7 +88,7 @@ fn routed_networks_are_reached_at_their_own_addresses() {
     assert_eq!(world.remote.ask("[fd79:5::2]:80"), ip("2001:db8::2"));
     assert!(world.remote.is_shut("10.79.5.2:90"));
     assert!(world.remote.is_shut("[fd79:5::2]:90"));
-    world.remote.shell("ping -c1 -W2 10.79.5.2 && ping -c1 -W2 fd79:5::2");
+    world.remote.shell("ping -c1 -W60 10.79.5.2 && ping -c1 -W60 fd79:5::2");
     assert_eq!(container.space.ask("198.51.100.2:80"), ip("10.79.5.2"));
 }
 

@@ -48,7 +48,7 @@ impl Probes {
                 from.spawn(move || {
                     let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
                     let mut sent = 0;
-                    while !stop.load(Ordering::Relaxed) {
+                    while sent == 0 || !stop.load(Ordering::Relaxed) {
                         // A new socket each time: no packet belongs to what was let through before.
                         let socket = UdpSocket::bind(any).unwrap();
                         sent += u32::from(socket.send_to(b"x", &address).is_ok());

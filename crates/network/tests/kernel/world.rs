@@ -19,7 +19,7 @@ use wharf_sys::netlink::{Family, Socket};
 /// How long a packet that must not come is waited for.
 pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 /// How long one that must come may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network namespace.
 pub(crate) struct Space(OwnedFd);
