@@ -209,7 +209,7 @@ fn a_dropped_or_refused_batch_leaves_nothing() {
         let good = layer(&[("x", "1")]);
         for bad in [
             layer(&[("../../escape", "1")]),
-            layer(&[("x", "1")])[..700].to_vec(),
+            layer(&[("x", &"1".repeat(600))])[..700].to_vec(),
             b"no archive at all, but long enough to be taken for one".repeat(20),
         ] {
             let batch = store.batch().unwrap();
