@@ -39,6 +39,7 @@ targets! {
     dns_messages: "../../../fuzz/fuzz_targets/dns_messages.rs",
     dockerfiles: "../../../fuzz/fuzz_targets/dockerfiles.rs",
     image_documents: "../../../fuzz/fuzz_targets/image_documents.rs",
+    layer_compressions: "../../../fuzz/fuzz_targets/layer_compressions.rs",
     link_headers: "../../../fuzz/fuzz_targets/link_headers.rs",
     log_reader: "../../../fuzz/fuzz_targets/log_reader.rs",
     references: "../../../fuzz/fuzz_targets/references.rs",

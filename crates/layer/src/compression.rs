@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::Stream;
 
 use crate::error::{Error, Result};
 
@@ -15,6 +17,8 @@ const BUFFER: usize = 128 * 1024;
 const ROOM: u64 = 1 << 30;
 /// How many times its length a stream may become beyond that: a little more than gzip can at best (1,032).
 const RATIO: u64 = 1_100;
+/// What reading xz may take of memory, bytes: `xz -9` wants 65 MiB.
+const XZ_MEMORY: u64 = 128 << 20;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +30,7 @@ pub enum Compression {
     Gzip,
     /// bzip2.
     Bzip2,
-    /// xz: recognised, so that the error can name it, but not read.
+    /// xz.
     Xz,
     /// Zstandard (RFC 8878).
     Zstd,
@@ -85,7 +89,11 @@ pub fn decompressor<'a>(input: impl Read + Send + 'a) -> Result<(Compression, Bo
         Compression::Zstd => {
             Box::new(zstd::stream::read::Decoder::with_buffer(input).map_err(Error::Stream)?)
         }
-        Compression::Xz => return Err(Error::Compression("xz")),
+        Compression::Xz => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED);
+            let stream = stream.map_err(|error| Error::Stream(error.into()))?;
+            Box::new(XzDecoder::new_stream(input, stream))
+        }
     };
     Ok((compression, Box::new(Bounded { reader, taken, given: 0 })))
 }
@@ -244,10 +252,41 @@ mod tests {
     }
 
     #[test]
-    fn a_short_stream_is_plain_and_xz_is_named() {
+    fn a_short_stream_is_plain() {
         assert_eq!(decompressor(&b"B"[..]).unwrap().0, Compression::None);
-        let error = decompressor(&b"\xfd7zXZ\0rest"[..]).err().unwrap();
-        assert_eq!(error.to_string(), "xz compressed archives are not supported");
+    }
+
+    /// Packs as `xz` does with a dictionary of `dictionary` bytes.
+    fn xz(content: impl Read, dictionary: u32) -> Vec<u8> {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(dictionary);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64).unwrap();
+        let mut packed = Vec::new();
+        let content = BufReader::new(content);
+        liblzma::bufread::XzEncoder::new_stream(content, stream).read_to_end(&mut packed).unwrap();
+        packed
+    }
+
+    #[test]
+    fn xz_streams_in_a_row_are_one_and_a_cut_one_is_an_error() {
+        let mut packed = xz(&b"one"[..], 1 << 16);
+        packed.extend(xz(&b"two"[..], 64 << 20));
+        let (found, mut reader) = decompressor(&packed[..]).unwrap();
+        let mut back = String::new();
+        reader.read_to_string(&mut back).unwrap();
+        assert_eq!((found, back.as_str()), (Compression::Xz, "onetwo"));
+        drop(reader);
+        packed.truncate(packed.len() - 3);
+        assert!(decompressor(&packed[..]).unwrap().1.read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn xz_gets_no_more_memory_than_it_may_have() {
+        let greedy = xz(&b"content"[..], 256 << 20);
+        let error = decompressor(&greedy[..]).unwrap().1.read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
     }
 
     #[test]

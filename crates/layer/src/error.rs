@@ -63,8 +63,8 @@ pub enum Error {
     /// Something else is to be copied over a directory.
     #[error("cannot replace to directory /{} with file", .0.display())]
     OverwriteWithFile(PathBuf),
-    /// A compression that is recognised but not read.
-    #[error("{0} compressed archives are not supported")]
+    /// A compression that is read but not written.
+    #[error("archives are not compressed with {0}")]
     Compression(&'static str),
     /// An operation in the tree failed.
     #[error(transparent)]

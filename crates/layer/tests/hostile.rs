@@ -247,6 +247,12 @@ fn an_archive_without_an_end_mark_is_whole() {
     let place = Place::new();
     place.unpack(&Raw::default().file("a", b"x").0, Whiteouts::Overlay).unwrap();
     assert_eq!(read(place.path("a")), "x");
+    // As Docker's client writes a context whose Dockerfile comes from its standard input.
+    let unpadded = Raw::default().file("a", &[b'y'; 700]).0;
+    for length in [512 + 700, 512 + 701, 512 + 1023] {
+        place.unpack(&unpadded[..length], Whiteouts::Overlay).unwrap();
+        assert_eq!(read(place.path("a")).len(), 700, "{length}");
+    }
 }
 
 #[test]

@@ -98,8 +98,17 @@ impl<R: BufRead> Reader<R> {
 
     fn skip_rest(&mut self) -> Result<()> {
         self.copy_to(u64::MAX, |_| Ok(()))?;
-        self.left = std::mem::take(&mut self.padding);
-        self.copy_to(u64::MAX, |_| Ok(()))?;
+        // Docker's client sends contexts that end with their last byte, neither padded nor closed.
+        while self.padding > 0 {
+            let piece = self.input.fill_buf()?.len();
+            if piece == 0 {
+                self.ended = true;
+                self.padding = 0;
+            }
+            let count = usize::try_from(self.padding).unwrap_or(usize::MAX).min(piece);
+            self.input.consume(count);
+            self.padding -= count as u64;
+        }
         Ok(())
     }
 
@@ -137,7 +146,7 @@ impl<R: BufRead> Reader<R> {
         if (data.len() as u64) < size {
             return Err(Error::Truncated);
         }
-        self.left = padding(size);
+        self.padding = padding(size);
         self.skip_rest()?;
         Ok(data)
     }
