@@ -158,3 +158,32 @@ fn commit_makes_an_image() {
     assert_eq!((&document["Author"], &document["Comment"]), (&json!("author"), &json!("message")));
     assert_eq!(document["RootFS"]["Layers"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn a_created_container_has_its_working_directory() {
+    let d = daemon!();
+    std::fs::write(d.path("file"), "in time").unwrap();
+    let file = d.path("file").display().to_string();
+    let create =
+        ["create", "--network", "none", "--name", "made", "-w", "/made/here", "busybox", "cat", "file"];
+    d.docker(&create).ok();
+    d.docker(&["cp", &file, "made:/made/here/"]).ok();
+    assert_eq!(d.docker(&["start", "-a", "made"]).ok(), "in time");
+    let refused =
+        d.docker(&["create", "--network", "none", "--name", "file", "-w", "/bin/busybox", "busybox", "true"]);
+    refused.fails(1, "Cannot mkdir: /bin/busybox is not a directory");
+    assert_eq!(d.docker(&["ps", "-aq", "--filter", "name=file"]).ok(), "");
+}
+
+#[test]
+fn an_archive_of_the_whole_tree_is_named_as_it_was_asked_for() {
+    let d = daemon!();
+    d.docker(&["create", "--network", "none", "--name", "tree", "busybox", "true"]).ok();
+    for (asked, first) in
+        [("/", "/"), ("/.", "./"), (".", "./"), ("/./", "./"), ("/etc/.", "./"), ("/etc/", "etc/")]
+    {
+        let archive = d.get(&format!("/containers/tree/archive?path={asked}")).unwrap().body;
+        let name: Vec<u8> = archive.into_iter().take_while(|byte| *byte != 0).collect();
+        assert_eq!(String::from_utf8_lossy(&name), first, "{asked}");
+    }
+}

@@ -408,3 +408,28 @@ fn an_init_reaps_and_forwards() {
     assert!(start.elapsed() < Duration::from_secs(10), "the init forwards SIGTERM");
     assert_eq!(d.inspect("ii")["State"]["ExitCode"], 143);
 }
+
+#[test]
+fn updates_and_resizes_that_come_too_late_are_conflicts() {
+    let d = daemon!();
+    let run = ["run", "-d", "--network", "none"];
+    d.docker(
+        &[&run[..], &["--rm", "--name", "brief", "--pids-limit", "32", "busybox", "sleep", "1000"]].concat(),
+    )
+    .ok();
+    let why = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+    let update = |body: serde_json::Value| d.post("/containers/brief/update", &body);
+    let refused = update(json!({ "RestartPolicy": { "Name": "always" } }));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.message().contains(why), "{}", refused.text());
+    assert_eq!(update(json!({ "PidsLimit": -2 })).status, 200);
+    assert_eq!(d.inspect("brief")["HostConfig"]["PidsLimit"], 0);
+    d.docker(&[&run[..], &["--name", "gone", "busybox", "sleep", "1000"]].concat()).ok();
+    let exec = d.post("/containers/gone/exec", &json!({ "Cmd": ["sleep", "1000"], "Tty": true })).json();
+    let id = exec["Id"].as_str().unwrap().to_owned();
+    assert_eq!(d.post(&format!("/exec/{id}/start"), &json!({ "Detach": true, "Tty": true })).status, 200);
+    d.docker(&["kill", "gone"]).ok();
+    let late = d.post(&format!("/exec/{id}/resize?h=40&w=40"), &json!({}));
+    assert_eq!(late.status, 409, "{}", late.text());
+    assert!(late.message().ends_with("is not running"), "{}", late.text());
+}

@@ -86,6 +86,15 @@ fn links_follow_their_targets_and_can_be_dropped() {
     d.docker(&["rm", "--link", "nosuch"]).fails(1, "No such container: nosuch");
     let whole = d.docker(&["rm", "--link", "db"]);
     whole.fails(1, "Conflict, cannot remove the default link name of the container");
+    // The link is a name of its target, whatever the two are called by now.
+    d.docker(&["rename", "db", "store"]).ok();
+    d.docker(&["rename", "app", "shop"]).ok();
+    assert_eq!(d.inspect("shop/base")["Id"], d.inspect("store")["Id"]);
+    assert_eq!(d.inspect("shop")["HostConfig"]["Links"], json!(["/store:/shop/base"]));
+    let names = ["ps", "--no-trunc", "--filter", "name=store", "--format", "{{.Names}}"];
+    assert_eq!(d.docker(&names).ok(), "store,shop/base");
+    d.docker(&["rename", "store", "db"]).ok();
+    d.docker(&["rename", "shop", "app"]).ok();
     d.docker(&["rm", "--link", "app/base"]).ok();
     assert!(!hosts().contains("base"), "{}", hosts());
     assert_eq!(d.inspect("app")["HostConfig"]["Links"], json!(null));

@@ -361,8 +361,17 @@ fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
         Entry::Dir("data/in", 0o755),
         Entry::File("data/in/new", 0o644, b"new"),
         Entry::File("data/in/.wh.gone", 0o644, b""),
+        Entry::Link("data/good", "in"),
+        Entry::Link("data/root", "/"),
+        Entry::Link("data/up", "../../etc"),
     ];
-    let bytes = archive("two:latest", &json!({}), &[layer(&base).unwrap(), layer(&top).unwrap()]).unwrap();
+    let more = [Entry::Dir("more", 0o755)];
+    let bytes = archive(
+        "two:latest",
+        &json!({}),
+        &[layer(&base).unwrap(), layer(&top).unwrap(), layer(&more).unwrap()],
+    )
+    .unwrap();
     std::fs::write(d.path("two.tar"), bytes).unwrap();
     d.docker(&["load", "-q", "-i", &d.path("two.tar").display().to_string()]).ok();
     let mount = |subpath: &str| format!("type=image,source=two,target=/image,image-subpath={subpath}");
@@ -385,6 +394,14 @@ fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
         "new\nold\noldkept"
     );
     assert_eq!(seen("data/in/new", "cat /image").ok(), "new");
+    assert_eq!(seen("data/good/new", "cat /image").ok(), "new");
+    for leads_out in ["data/root", "data/up"] {
+        seen(leads_out, "true").fails(125, "path concatenation escapes the base directory");
+    }
+    // The whole image, whose layers' paths together are longer than one option of a mount.
+    let whole =
+        ["run", "--rm", "--network", "none", "--mount", "type=image,source=two,target=/image", "busybox"];
+    assert_eq!(d.docker(&[&whole[..], &["ls", "/image/data/in"]].concat()).ok(), "new\nold");
     // The client takes every "no such file or directory" for a program that is not there.
     seen("data/nothing", "true").fails(127, "cannot access path");
 }

@@ -195,6 +195,10 @@ async fn parameters_are_checked_as_docker_checks_them() {
     get("/containers/x/logs").await.is(400, "Bad parameters: you must choose at least one stream");
     let post = async |target: &str| server.send("POST", target, "", "").await;
     post("/containers/x/resize?h=a&w=1").await.is(400, "invalid resize height \"a\": invalid syntax");
+    let range = "invalid resize width \"-1\": value out of range";
+    post("/containers/x/resize?h=1&w=-1").await.is(400, range);
+    let range = "invalid resize height \"4294967296\": value out of range";
+    post("/containers/x/resize?h=4294967296&w=1").await.is(400, range);
     post("/containers/x/wait?condition=zz").await.is(400, "invalid condition: \"zz\"");
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     server

@@ -268,6 +268,11 @@ impl DetachedMount {
     /// # Errors
     /// What the kernel refused.
     pub fn new(kind: &str, source: &str, options: &[&str], attributes: MountAttrFlags) -> Result<Self> {
+        if let Some(mount) = (kind == "overlay").then(|| overlay::of_long_options(options)).flatten() {
+            let mount = mount?;
+            mount.set_attr(&Attributes::new().set(attributes), false)?;
+            return Ok(mount);
+        }
         let context =
             fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
         let set = |key: &str, value: Option<&str>| match value {

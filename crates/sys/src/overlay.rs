@@ -64,6 +64,42 @@ fn explain<'a>(mut paths: impl Iterator<Item = &'a Path>, error: Error) -> Error
     }
 }
 
+/// An overlay of options as mount(8) takes them, of which one is longer than `fsconfig(2)` takes; none: none is, or some
+/// are not known here.
+pub(crate) fn of_long_options(options: &[&str]) -> Option<Result<DetachedMount>> {
+    let value = |option: &str| option.split_once('=').map_or(0, |(_, value)| value.len());
+    if options.iter().all(|option| value(option) <= VALUE_MAX) {
+        return None;
+    }
+    let (mut lower, mut upper, mut work, mut volatile) = (Vec::new(), None, None, false);
+    for option in options {
+        match option.split_once('=') {
+            Some(("lowerdir", list)) => lower = split_list(list),
+            Some(("upperdir", dir)) => upper = Some(Path::new(dir)),
+            Some(("workdir", dir)) => work = Some(Path::new(dir)),
+            None if *option == "volatile" => volatile = true,
+            _ => return None,
+        }
+    }
+    let upper = upper.zip(work).map(|(dir, work)| Upper { dir, work, volatile });
+    Some(mount(&lower, upper))
+}
+
+/// Directories between colons; a backslash takes its meaning from what follows it.
+fn split_list(list: &str) -> Vec<PathBuf> {
+    let mut dirs = vec![String::new()];
+    let mut letters = list.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, dirs.last_mut()) {
+            (':', _) => dirs.push(String::new()),
+            ('\\', Some(dir)) => dir.extend(letters.next()),
+            (letter, Some(dir)) => dir.push(letter),
+            (_, None) => {}
+        }
+    }
+    dirs.into_iter().map(PathBuf::from).collect()
+}
+
 fn mount_modern(lower: &[PathBuf], upper: Option<Upper<'_>>) -> Result<DetachedMount> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(|| "open file system overlay")?;
     fsconfig_set_string(&context, "source", "overlay").context(|| "set source of overlay")?;
@@ -370,6 +406,30 @@ mod tests {
         let mount = Recipe::Mapped { ids, recipe: Box::new(bind) }.mount().unwrap();
         let root = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
         assert_eq!(owner(format!("{root}/old")), (100_001, 200_000));
+    }
+
+    #[test]
+    fn options_longer_than_a_value_mount_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> =
+            (0..3).map(|n| dir.path().join(format!("{n}:{}", "x".repeat(120)))).collect();
+        for (n, layer) in layers.iter().enumerate() {
+            fs::create_dir(layer).unwrap();
+            fs::write(layer.join(format!("f{n}")), n.to_string()).unwrap();
+        }
+        let list: Vec<String> =
+            layers.iter().map(|layer| layer.to_str().unwrap().replace(':', "\\:")).collect();
+        let lower = format!("lowerdir={}", list.join(":"));
+        assert!(of_long_options(&["lowerdir=/a:/b"]).is_none());
+        assert!(of_long_options(&[&lower, "metacopy=on"]).is_none());
+        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let mount = DetachedMount::new("overlay", "overlay", &[&lower], read_only).unwrap();
+        let root = format!("/proc/self/fd/{}", mount.as_fd().as_raw_fd());
+        for n in 0..3 {
+            assert_eq!(fs::read_to_string(format!("{root}/f{n}")).unwrap(), n.to_string());
+        }
+        let refused = fs::write(format!("{root}/new"), "x").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::ROFS.raw_os_error()));
     }
 
     #[test]

@@ -58,35 +58,35 @@ pub(crate) static TABLE: &[Route] = routes! {
     GET "/containers/json" Read container::list;
     POST "/containers/create" Change container::create;
     POST "/containers/prune" Change container::prune;
-    GET "/containers/{id}/json" Read container::inspect;
-    GET "/containers/{id}/reach" Read network::reach;
-    GET "/containers/{id}/top" Read container::top;
-    GET "/containers/{id}/logs" Read container::logs;
-    GET "/containers/{id}/changes" Read files::changes;
-    GET "/containers/{id}/export" Read files::export;
-    GET "/containers/{id}/stats" Read container::stats;
-    POST "/containers/{id}/resize" Change container::resize;
-    POST "/containers/{id}/start" Change container::start;
-    POST "/containers/{id}/stop" Change container::stop;
-    POST "/containers/{id}/restart" Change container::restart;
-    POST "/containers/{id}/kill" Change container::kill;
-    POST "/containers/{id}/update" Change container::update;
-    POST "/containers/{id}/rename" Change container::rename;
-    POST "/containers/{id}/pause" Change container::pause;
-    POST "/containers/{id}/unpause" Change container::unpause;
-    POST "/containers/{id}/attach" Body io::attach;
-    GET "/containers/{id}/attach/ws" Read io::attach_websocket;
-    POST "/containers/{id}/wait" Read container::wait;
-    HEAD "/containers/{id}/archive" Read files::stat_path;
-    GET "/containers/{id}/archive" Read files::get_archive;
-    PUT "/containers/{id}/archive" Body files::put_archive;
-    GET "/containers/{id}/checkpoints" Read absent::checkpoints;
-    POST "/containers/{id}/checkpoints" Read absent::checkpoints;
+    GET "/containers/{id*}/json" Read container::inspect;
+    GET "/containers/{id*}/reach" Read network::reach;
+    GET "/containers/{id*}/top" Read container::top;
+    GET "/containers/{id*}/logs" Read container::logs;
+    GET "/containers/{id*}/changes" Read files::changes;
+    GET "/containers/{id*}/export" Read files::export;
+    GET "/containers/{id*}/stats" Read container::stats;
+    POST "/containers/{id*}/resize" Change container::resize;
+    POST "/containers/{id*}/start" Change container::start;
+    POST "/containers/{id*}/stop" Change container::stop;
+    POST "/containers/{id*}/restart" Change container::restart;
+    POST "/containers/{id*}/kill" Change container::kill;
+    POST "/containers/{id*}/update" Change container::update;
+    POST "/containers/{id*}/rename" Change container::rename;
+    POST "/containers/{id*}/pause" Change container::pause;
+    POST "/containers/{id*}/unpause" Change container::unpause;
+    POST "/containers/{id*}/attach" Body io::attach;
+    GET "/containers/{id*}/attach/ws" Read io::attach_websocket;
+    POST "/containers/{id*}/wait" Read container::wait;
+    HEAD "/containers/{id*}/archive" Read files::stat_path;
+    GET "/containers/{id*}/archive" Read files::get_archive;
+    PUT "/containers/{id*}/archive" Body files::put_archive;
+    GET "/containers/{id*}/checkpoints" Read absent::checkpoints;
+    POST "/containers/{id*}/checkpoints" Read absent::checkpoints;
     DELETE "/containers/{id}/checkpoints/{checkpoint}" Read absent::checkpoints;
     DELETE "/containers/{id*}" Change container::remove;
     POST "/commit" Change files::commit;
 
-    POST "/containers/{id}/exec" Change exec::create;
+    POST "/containers/{id*}/exec" Change exec::create;
     POST "/exec/{id}/start" Read io::start_exec;
     POST "/exec/{id}/resize" Change exec::resize;
     GET "/exec/{id}/json" Read exec::inspect;
@@ -241,14 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn image_names_have_slashes_and_containers_do_not() {
+    fn image_names_have_slashes_and_links_of_containers_too() {
         let name = "localhost:5000/library/busybox@sha256:00";
         assert_eq!(
             pattern_of("GET", &format!("/images/{name}/json")),
             Some(("/images/{name*}/json", vec![name.to_owned()]))
         );
         assert_eq!(pattern_of("DELETE", "/images/a/b"), Some(("/images/{name*}", vec!["a/b".to_owned()])));
-        assert_eq!(pattern_of("GET", "/containers/a/b/json"), None);
+        let link = vec!["a/b".to_owned()];
+        assert_eq!(pattern_of("GET", "/containers/a/b/json"), Some(("/containers/{id*}/json", link)));
         assert_eq!(pattern_of("GET", "/containers/json"), Some(("/containers/json", Vec::new())));
         assert_eq!(pattern_of("PATCH", "/info"), None);
         assert_eq!(pattern_of("GET", "/images//json"), None);

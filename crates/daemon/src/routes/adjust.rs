@@ -91,7 +91,7 @@ fn before_44(request: &mut CreateRequest) -> Result<()> {
     let names: Vec<&str> = endpoints.iter().flat_map(|map| map.keys().map(String::as_str)).collect();
     if names.len() > 1 {
         return Err(Error::invalid(format!(
-            "Container cannot be connected to network endpoints: {}",
+            "Container cannot be created with multiple network endpoints: {}",
             names.join(", ")
         )));
     }
@@ -140,7 +140,7 @@ mod tests {
         let two = r#"{"NetworkingConfig":{"EndpointsConfig":{"a":{},"b":null}}}"#;
         assert_eq!(
             adjusted(two, 43).unwrap_err().message(),
-            "Container cannot be connected to network endpoints: a, b"
+            "Container cannot be created with multiple network endpoints: a, b"
         );
         assert!(adjusted(two, 44).is_ok());
         assert!(adjusted(r#"{"HostConfig":{"Mounts":[{"Type":"image"}]}}"#, 47).is_err());

@@ -156,9 +156,13 @@ pub(crate) fn line<T: serde::Serialize>(document: &T) -> Result<Bytes> {
 pub(crate) fn terminal_size(query: &Query) -> Result<(u16, u16)> {
     let side = |name: &str, what: &str| -> Result<u16> {
         let text = query.get(name);
-        let number: u32 = text
-            .parse()
-            .map_err(|_| Error::invalid(format!("invalid resize {what} \"{text}\": invalid syntax")))?;
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let why = match digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.is_empty() {
+            true => "value out of range",
+            false => "invalid syntax",
+        };
+        let number: u32 =
+            text.parse().map_err(|_| Error::invalid(format!("invalid resize {what} \"{text}\": {why}")))?;
         // The kernel's terminals have 16 bits for each; what is wider is as wide as that.
         Ok(u16::try_from(number).unwrap_or(u16::MAX))
     };

@@ -1,22 +1,24 @@
 //! Making a container. It exists for clients once its record is on the disk, which is the one sync of a
 //! container's whole life that anybody waits for; its directories are made meanwhile.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::FileType;
 use wharf_api::{ContainerConfig, CreateRequest, CreateResponse, HostConfig};
 use wharf_oci::platform::Platform;
 use wharf_oci::{Config, Digest};
 use wharf_shim::protocol::Timestamp;
 use wharf_store::Image;
 use wharf_sys::failpoint;
+use wharf_sys::root::Root;
 use wharf_sys::time::wall_nanos;
 
 use super::record::{Life, Record};
-use super::spec::{Point, Register, register};
+use super::spec::{Point, Register, register, subpath};
 use super::{Container, Containers, Note, launch, validate, whole};
 use crate::error::{Error, Result};
 use crate::names;
-use crate::network::split_link;
 use crate::pools::Class;
 
 /// How many images' settings are kept.
@@ -44,12 +46,8 @@ impl Containers {
         let image = self.image_of(&request.config.image, platform.as_ref())?;
         let settings = self.settings_of(image.as_deref())?;
         validate::merge_image(&mut request.config, &settings)?;
-        for link in request.host_config.iter().flat_map(|host| host.links.iter().flatten()) {
-            let (target, _) = split_link(link);
-            let linked = self.find(target);
-            linked.map_err(|error| {
-                Error::invalid(format!("could not get container for {target}: {}", error.message()))
-            })?;
+        if let Some(host) = &mut request.host_config {
+            self.settle_links(host)?;
         }
         let name = Reserved::new(self, name, &id)?;
         let draft = self.draft(&id, &name.name, image.as_deref(), request);
@@ -183,7 +181,34 @@ impl Containers {
         launch::make_bundle(self, &record.id)?;
         failpoint::pass("create.bundle");
         self.store.create_active(&record.id, launch::image(record)?.as_ref())?;
-        self.limit_size(record)
+        self.limit_size(record)?;
+        self.make_working_directory(record)
+    }
+
+    /// Makes the working directory where the image has none: files may be copied into it before the first start. With
+    /// mapped users the start makes it.
+    fn make_working_directory(&self, record: &Record) -> Result<()> {
+        let path = record.config.working_dir.trim_matches('/');
+        let mapped = crate::userns::of(&self.config, &record.host_config).is_some();
+        if path.is_empty() || mapped || self.image_has_directory(&record.image_id, Path::new(path)) {
+            return Ok(());
+        }
+        let failed = |error: &dyn std::fmt::Display| Error::internal(format!("mkdir /{path}: {error}"));
+        let mount = self.store.recipe(&record.id)?.mount().map_err(|error| failed(&error))?;
+        let root = Root::from_fd(mount.into_fd());
+        match root.stat_follow(path) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => Ok(()),
+            Ok(_) => {
+                let asked = &record.config.working_dir;
+                Err(Error::internal(format!("Cannot mkdir: {asked} is not a directory")))
+            }
+            Err(_) => root.create_dir_all(path, 0o755).map(drop).map_err(|error| failed(&error)),
+        }
+    }
+
+    /// Whether a path without links is a directory of an image; false where that is not seen at once.
+    fn image_has_directory(&self, image: &str, path: &Path) -> bool {
+        !image.is_empty() && self.layers_of(image).is_ok_and(|layers| subpath::is_directory(&layers, path))
     }
 
     /// Takes back what a create that failed had made.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use wharf_api::{ContainerInspect, ContainerState, GraphDriver, NEVER};
+use wharf_api::{ContainerInspect, ContainerState, GraphDriver, HostConfig, NEVER};
 use wharf_shim::protocol::Timestamp;
 
 use super::record::View;
@@ -61,7 +61,7 @@ impl Containers {
             process_label: String::new(),
             app_armor_profile: String::new(),
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: record.host_config.clone(),
+            host_config: HostConfig { links: self.shown_links(record), ..record.host_config.clone() },
             graph_driver: self.graph_driver(&record.id, &record.driver),
             size_rw: None,
             size_root_fs: None,

@@ -223,7 +223,7 @@ impl Containers {
     }
 
     /// The directories that make up an image's tree, the topmost first.
-    fn layers_of(&self, id: &str) -> Result<Vec<PathBuf>> {
+    pub(super) fn layers_of(&self, id: &str) -> Result<Vec<PathBuf>> {
         let id: Digest = id.parse().map_err(|_| Error::internal(format!("image id {id} is not a digest")))?;
         match self.store.image_recipe(Some(&id))?.unmapped() {
             Recipe::Overlay { lower, .. } | Recipe::View { lower } => Ok(lower),

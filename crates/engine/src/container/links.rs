@@ -1,19 +1,80 @@
 //! What becomes of `--link` on the default network after a container was started: addresses that change, links that
 //! are taken away. In networks that answer names, the names do all that.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use wharf_api::HostConfig;
+
 use super::driver::{Driver, Verb};
 use super::record::Record;
-use super::{Containers, whole};
+use super::{Container, Containers, whole};
 use crate::error::{Error, Result};
 use crate::network::split_link;
 use crate::pools::Class;
 
 impl Containers {
+    /// Finds the targets of the links that are asked for. On the default network they stay linked whatever they are
+    /// called later.
+    pub(super) fn settle_links(&self, host: &mut HostConfig) -> Result<()> {
+        let links = host.links.iter_mut().flatten().filter(|_| host.network_mode == "bridge");
+        for link in links {
+            let (target, alias) = split_link(link);
+            let found = self.find(target).map_err(|error| {
+                Error::invalid(format!("could not get container for {target}: {}", error.message()))
+            })?;
+            if found.view().record.host_config.network_mode == "host" {
+                return Err(Error::invalid(
+                    "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+                ));
+            }
+            *link = format!("{}:{alias}", found.id());
+        }
+        Ok(())
+    }
+
+    /// A container's links on the default network as documents show them: `/TARGET:/OWN/ALIAS`.
+    pub(super) fn shown_links(&self, record: &Record) -> Option<Vec<String>> {
+        if record.host_config.network_mode != "bridge" {
+            return None;
+        }
+        let shown = record.host_config.links.iter().flatten().filter_map(|link| {
+            let (target, alias) = split_link(link);
+            let target = self.find(target).ok()?;
+            Some(format!("/{}:/{}/{alias}", target.view().record.name, record.name))
+        });
+        Some(shown.collect()).filter(|shown: &Vec<String>| !shown.is_empty())
+    }
+
+    /// The container that `PARENT/ALIAS` means, where such a link is.
+    pub(super) fn linked(&self, asked: &str) -> Option<Arc<Container>> {
+        let (parent, alias) = asked.trim_start_matches('/').rsplit_once('/')?;
+        let parent = self.index.find(parent).ok()?.view();
+        let mut links = parent.record.host_config.links.iter().flatten().map(|link| split_link(link));
+        let (target, _) = links.find(|(_, own)| *own == alias)?;
+        self.index.find(target).ok()
+    }
+
+    /// By which links containers are known, by their ids: `/PARENT/ALIAS`.
+    pub(super) fn known_by(&self) -> HashMap<String, Vec<String>> {
+        let mut known: HashMap<String, Vec<String>> = HashMap::new();
+        for parent in self.all() {
+            let parent = parent.view();
+            let host = &parent.record.host_config;
+            for link in host.links.iter().flatten().filter(|_| host.network_mode == "bridge") {
+                let (target, alias) = split_link(link);
+                if let Ok(target) = self.find(target) {
+                    let names = known.entry(target.id().to_owned()).or_default();
+                    names.push(format!("/{}/{alias}", parent.record.name));
+                }
+            }
+        }
+        known
+    }
+
     /// Takes away a link, told as `PARENT/ALIAS`. The containers stay.
     pub(super) async fn unlink(self: &Arc<Self>, asked: &str) -> Result<()> {
         let none = || Error::not_found(format!("No such container: {asked}"));

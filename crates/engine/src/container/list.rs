@@ -52,6 +52,8 @@ struct Chosen {
     view: Arc<View>,
     /// Whether the name of its image still means that image.
     named: bool,
+    /// By which links of others it is known.
+    known_by: Vec<String>,
     /// What it wrote and all that it sees, in bytes, where that was asked for.
     sizes: Option<(i64, i64)>,
 }
@@ -63,7 +65,13 @@ impl Containers {
         let mut chosen: Vec<Chosen> = self
             .all()
             .into_iter()
-            .map(|container| Chosen { view: container.view(), container, named: false, sizes: None })
+            .map(|container| Chosen {
+                view: container.view(),
+                container,
+                named: false,
+                known_by: Vec::new(),
+                sizes: None,
+            })
             .filter(|one| selection.takes(self, &one.container, &one.view))
             .collect();
         chosen.sort_by(|one, other| {
@@ -77,6 +85,12 @@ impl Containers {
             chosen = self.sized(chosen).await?;
         }
         self.name_images(&mut chosen);
+        let mut known_by = self.known_by();
+        if !known_by.is_empty() {
+            for one in &mut chosen {
+                one.known_by = known_by.remove(&one.view.record.id).unwrap_or_default();
+            }
+        }
         Ok(Listing { containers: self.clone(), chosen, now: Timestamp(wall_nanos()) })
     }
 
@@ -138,7 +152,7 @@ impl Listing {
     }
 
     fn write(&self, one: &Chosen, networks: u64, text: &mut Vec<u8>) -> serde_json::Result<()> {
-        if one.sizes.is_some() {
+        if one.sizes.is_some() || !one.known_by.is_empty() {
             return serde_json::to_writer(text, &self.document(one));
         }
         let told = Told::new(one, self.containers.networks.sandbox(one.container.id()).as_ref(), networks);
@@ -159,14 +173,14 @@ impl Listing {
     }
 
     fn document(&self, one: &Chosen) -> ContainerSummary {
-        let Chosen { view, named, sizes, .. } = one;
+        let Chosen { view, named, known_by, sizes, .. } = one;
         let record = &view.record;
         let host = &record.host_config;
         let shown = self.containers.shown(view, false);
         let (size_rw, size_root_fs) = sizes.unwrap_or_default();
         ContainerSummary {
             id: record.id.clone(),
-            names: vec![format!("/{}", record.name)],
+            names: std::iter::once(format!("/{}", record.name)).chain(known_by.iter().cloned()).collect(),
             // By its id where the name means another image by now.
             image: if *named { &record.config.image } else { &record.image_id }.clone(),
             image_id: record.image_id.clone(),

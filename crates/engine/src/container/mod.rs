@@ -247,7 +247,7 @@ impl Containers {
 
     /// The container that a client means by `asked`: a full id, a name, or the beginning of one id.
     pub fn find(&self, asked: &str) -> Result<Arc<Container>> {
-        self.index.find(asked)
+        self.index.find(asked).or_else(|error| self.linked(asked).ok_or(error))
     }
 
     /// All containers, in no particular order.

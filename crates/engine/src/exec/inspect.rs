@@ -26,6 +26,9 @@ impl Execs {
     /// Sets the size of an exec's terminal, in characters; waits for one that is about to start.
     pub async fn resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let exec = self.find(id)?;
+        if exec.container.view().state().process().is_none() {
+            return Err(Error::conflict(format!("container {} is not running", exec.container.id())));
+        }
         let mut phase = exec.phase.subscribe();
         let started = phase.wait_for(|phase| !matches!(phase, Phase::Created | Phase::Starting));
         let phase = match tokio::time::timeout(START, started).await {

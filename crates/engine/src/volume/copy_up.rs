@@ -7,6 +7,7 @@ use wharf_sys::root::{Root, RootError};
 use super::Sources;
 use super::replica::{self, Replica};
 use crate::container::spec::points::{Kind, Point};
+use crate::container::spec::subpath::below;
 use crate::error::{Error, Result};
 
 /// Copies into each empty volume among `points` that wants it what the container's root file system has at its
@@ -18,7 +19,9 @@ use crate::error::{Error, Result};
 pub fn copy_up(root: &Root, points: &[Point], sources: &Sources) -> Result<()> {
     for point in points.iter().filter(|point| point.kind == Kind::Volume && point.copy) {
         let Some(target) = sources.get(&point.name) else { continue };
-        fill(root, point, target).map_err(|error| {
+        // A place in it that is not there is told when it is to be mounted.
+        let Ok(target) = below(target, &point.subpath) else { continue };
+        fill(root, point, &target).map_err(|error| {
             Error::internal(format!("copy {} into volume {}: {error}", point.destination, point.name))
         })?;
     }

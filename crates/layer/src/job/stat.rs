@@ -109,10 +109,10 @@ pub(super) fn absolute(path: &str) -> String {
             name => clean.push(name),
         }
     }
-    let ending = match path {
-        _ if clean.is_empty() => "",
-        path if path.ends_with("/.") => "/.",
-        path if path.ends_with('/') => "/",
+    let ending = match path.rsplit('/').find(|part| !part.is_empty()) {
+        Some(".") if clean.is_empty() => ".",
+        Some(".") => "/.",
+        Some(_) if path.ends_with('/') && !clean.is_empty() => "/",
         _ => "",
     };
     format!("/{}{ending}", clean.join("/"))

@@ -17,6 +17,7 @@ pub mod register;
 mod resources;
 pub mod seccomp;
 pub mod security;
+pub(crate) mod subpath;
 pub mod tmpfs;
 pub mod user;
 

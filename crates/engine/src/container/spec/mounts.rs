@@ -1,8 +1,7 @@
 //! The mounts of a container, in the order they are made: the kernel's file systems, then what it was given.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 use wharf_api::HostConfig;
@@ -14,6 +13,7 @@ use super::etc::Files;
 use super::points::{Kind, Point, ReadOnlyReach, clean};
 use super::process::{INIT_PATH, wants_init};
 use super::security::Options;
+use super::subpath::{below, descend};
 use super::{Build, CREATE_FAILED, INIT_FAILED, idmap, tmpfs};
 use crate::error::{Error, Result};
 
@@ -171,25 +171,6 @@ fn absolute(destination: &str) -> String {
     if destination.starts_with('/') { destination.to_owned() } else { format!("/{destination}") }
 }
 
-/// A directory inside a volume, reached without leaving it: its content belongs to containers.
-fn below(base: &Path, subpath: &str) -> Result<PathBuf> {
-    if subpath.is_empty() {
-        return Ok(base.to_owned());
-    }
-    let path = base.join(subpath);
-    let found = Root::open(base).and_then(|root| root.canonicalize(subpath));
-    match found {
-        Ok(inside) => Ok(base.join(inside.strip_prefix("/").unwrap_or(&inside))),
-        Err(error) if error.is_not_found() => {
-            let path = path.display();
-            Err(Error::not_found(format!(
-                "cannot access path {path}: lstat {path}: no such file or directory"
-            )))
-        }
-        Err(error) => Err(Error::internal(format!("cannot access path {}: {error}", path.display()))),
-    }
-}
-
 fn bind(point: &Point, source: &Path, linux: &mut Linux) -> Result<Mount> {
     let conflict = |what: &str| Err(Error::internal(format!("mount options conflict: {what}")));
     let mut options = vec![if point.non_recursive { "bind" } else { "rbind" }.to_owned()];
@@ -287,50 +268,6 @@ fn layered(destination: &str, layers: &[PathBuf]) -> Mount {
     new(destination, "overlay", "overlay", options)
 }
 
-/// What a path is in each of the layers that show it, the topmost first: a directory of several, or one file. The
-/// layers' own marks decide, as for the kernel: a whiteout or something else of that name hides what is below, and
-/// so does a directory marked opaque.
-fn descend(layers: &[PathBuf], subpath: &Path) -> Result<Vec<PathBuf>> {
-    let refuse = |why: &str| Error::invalid(format!("cannot access path {}: {why}", subpath.display()));
-    let mut shown = layers.to_vec();
-    let mut parts = subpath.components().peekable();
-    while let Some(part) = parts.next() {
-        let name = match part {
-            Component::Normal(name) => name,
-            Component::RootDir | Component::CurDir => continue,
-            _ => return Err(refuse("it leads out of the image")),
-        };
-        let mut next = Vec::new();
-        for path in shown.iter().map(|layer| layer.join(name)) {
-            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-            let kind = metadata.file_type();
-            let whiteout = kind.is_char_device() && metadata.rdev() == 0;
-            if kind.is_symlink() && next.is_empty() {
-                return Err(refuse("a symbolic link is in it"));
-            }
-            let last = parts.peek().is_none();
-            if kind.is_dir() {
-                let opaque = is_opaque(&path);
-                next.push(path);
-                if !opaque {
-                    continue;
-                }
-            } else if !whiteout && next.is_empty() && last {
-                next.push(path);
-            }
-            break;
-        }
-        shown = next;
-    }
-    if shown.is_empty() { Err(refuse("no such file or directory")) } else { Ok(shown) }
-}
-
-fn is_opaque(path: &Path) -> bool {
-    let mut value = [0; 1];
-    rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]).is_ok_and(|length| length == 1)
-        && value == *b"y"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,41 +308,5 @@ mod tests {
         bind(&with("rshared"), Path::new("/s"), &mut linux).unwrap();
         bind(&with("rslave"), Path::new("/s"), &mut linux).unwrap();
         assert_eq!(linux.rootfs_propagation, "shared");
-    }
-
-    #[test]
-    fn a_path_is_found_in_all_layers_that_show_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let layers: Vec<PathBuf> = ["top", "middle", "base"].map(|name| dir.path().join(name)).to_vec();
-        let make = |path: &str| std::fs::create_dir_all(dir.path().join(path)).unwrap();
-        for path in
-            ["top/etc/x", "middle/etc/x", "base/etc/x/deep", "base/gone", "top", "middle/over", "base/over"]
-        {
-            make(path);
-        }
-        std::fs::write(dir.path().join("base/etc/file"), "f").unwrap();
-        let device = rustix::fs::makedev(0, 0);
-        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty());
-        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("top/gone"), kind, mode, device).unwrap();
-        let (opaque, name) = (dir.path().join("middle/over"), "trusted.overlay.opaque");
-        rustix::fs::setxattr(&opaque, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
-        let found = |path: &str| descend(&layers, Path::new(path));
-        assert_eq!(found("/etc/x").unwrap().len(), 3);
-        assert_eq!(found("etc/x/deep").unwrap(), [dir.path().join("base/etc/x/deep")]);
-        assert_eq!(found("etc/file").unwrap(), [dir.path().join("base/etc/file")]);
-        assert_eq!(found("over").unwrap(), [opaque]);
-        for missing in ["gone", "nothing", "etc/file/x", "../etc"] {
-            assert!(found(missing).unwrap_err().message().starts_with("cannot access path"), "{missing}");
-        }
-    }
-
-    #[test]
-    fn a_subpath_stays_in_its_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("in")).unwrap();
-        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
-        assert_eq!(below(dir.path(), "in").unwrap(), dir.path().join("in"));
-        let error = below(dir.path(), "out").unwrap_err();
-        assert!(error.message().starts_with("cannot access path"), "{error}");
     }
 }

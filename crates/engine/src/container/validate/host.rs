@@ -222,13 +222,19 @@ pub(super) fn fill(ask: &Ask<'_>, host: &mut HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// A mode that is no network of the user's own.
+fn is_predefined(mode: &str) -> bool {
+    matches!(mode, "" | "default" | "bridge" | "host" | "none") || joined(mode).is_some()
+}
+
 fn check_links(ask: &Ask<'_>, host: &HostConfig) -> Result<()> {
     for link in host.links.iter().flatten() {
         let (name, alias) = link.split_once(':').unwrap_or((link, ""));
         if alias.contains(':') {
             return Err(Error::internal(format!("bad format for links: {link}")));
         }
-        if (ask.container_id)(name).is_none() {
+        // In networks that answer names, the target may come later.
+        if is_predefined(&host.network_mode) && (ask.container_id)(name).is_none() {
             return Err(Error::invalid(format!(
                 "could not get container for {name}: No such container: {name}"
             )));

@@ -344,7 +344,8 @@ pub(super) fn update(
         memory_swap: request.memory_swap,
         memory_swappiness: request.memory_swappiness,
         oom_kill_disable: request.oom_kill_disable,
-        pids_limit: request.pids_limit,
+        // Whatever is no limit: none.
+        pids_limit: request.pids_limit.map(|limit| limit.max(0)),
         restart_policy: request.restart_policy.clone(),
         ..HostConfig::default()
     };
@@ -381,9 +382,9 @@ pub(super) fn update(
     }
     if !asked.restart_policy.name.is_empty() {
         if current.auto_remove && asked.restart_policy.name != "no" {
-            return invalid(
+            return Err(Error::conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
-            );
+            ));
         }
         next.restart_policy = asked.restart_policy;
     }
