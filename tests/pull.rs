@@ -164,6 +164,53 @@ fn an_index_is_kept_as_received_and_the_platform_chosen() {
     assert!(said.contains(&format!("x: digest: {top}")), "{said}");
 }
 
+/// Pulls of an image that others remove at the same time bring it in each time, and so do creates, or say that it is
+/// not there.
+#[test]
+fn pulls_and_removals_may_cross() {
+    let (registry, d) = start();
+    let tar = noise("x", 20_000);
+    registry.put_image("app", "v1", PLAIN, &[&tar], &[&tar]);
+    let name = format!("{}/app", registry.host());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (d, name, done) = (&d, &name, &done);
+        let pulls: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(move || {
+                    for _ in 0..40 {
+                        let target = format!("/images/create?fromImage={name}&tag=v1");
+                        let said = d.post(&target, &Value::Null);
+                        assert!(said.status == 200 && !said.text().contains("error"), "{}", said.text());
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                let removed = d.request("DELETE", &format!("/images/{name}:v1?force=1"), None).unwrap();
+                assert!([200, 404, 409].contains(&removed.status), "{}", removed.text());
+            }
+        });
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                let made =
+                    d.post("/containers/create", &json!({ "Image": format!("{name}:v1"), "Cmd": ["/none"] }));
+                assert!([201, 404].contains(&made.status), "{}: {}", made.status, made.text());
+                if let Some(id) = made.json()["Id"].as_str() {
+                    let gone = d.request("DELETE", &format!("/containers/{id}"), None).unwrap();
+                    assert_eq!(gone.status, 204, "{}", gone.text());
+                }
+            }
+        });
+        let ended: Vec<_> = pulls.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
+    let _ = d.request("DELETE", &format!("/images/{name}:v1?force=1"), None);
+    assert_empty(&d);
+}
+
 #[test]
 fn attestations_beside_an_image_stay_hidden() {
     let (registry, d) = start();

@@ -143,6 +143,11 @@ impl Images {
 
 impl From<wharf_store::Error> for Error {
     fn from(error: wharf_store::Error) -> Self {
-        if error.is_input() { Self::invalid(error.to_string()) } else { Self::internal(error.to_string()) }
+        match error {
+            // Removed since it was looked up.
+            wharf_store::Error::NoImage(id) => Self::not_found(format!("No such image: {id}")),
+            error if error.is_input() => Self::invalid(error.to_string()),
+            error => Self::internal(error.to_string()),
+        }
     }
 }

@@ -150,15 +150,14 @@ impl Job {
         let digest = reference.without_suffix().with_digest(target.digest);
         let mut names = vec![digest];
         names.extend((reference.digest().is_none()).then(|| reference.clone()));
-        let image = match chosen {
-            Some(chosen) => self.fetch(chosen, names).await?,
-            None => {
-                let image = known.ok_or_else(|| Error::internal("nothing was chosen"))?;
-                self.name(names, &image, &target.digest).await?;
-                image
-            }
+        let digest = target.digest;
+        let image = match (chosen, known) {
+            (Some(chosen), _) => self.fetch(chosen, names).await?,
+            (None, Some(image)) if self.name(names.clone(), &image, &digest).await? => image,
+            // Removed since it was looked at.
+            (None, _) => self.fetch(self.choose(reference, target).await?, names).await?,
         };
-        self.say("", format!("Digest: {}", target.digest)).await?;
+        self.say("", format!("Digest: {digest}")).await?;
         Ok(Pulled { newer: before != Some(image.id), image })
     }
 
@@ -236,19 +235,22 @@ impl Job {
         Ok(Config { bytes, parsed })
     }
 
-    /// Gives a known image the names that it has not.
-    async fn name(&self, mut names: Vec<Reference>, image: &Image, target: &Digest) -> Result<()> {
+    /// Gives a known image the names that it has not; false when somebody has removed it.
+    async fn name(&self, mut names: Vec<Reference>, image: &Image, target: &Digest) -> Result<bool> {
         let store = &self.images.store;
         let wanted = wharf_store::Name { image: image.id, target: *target };
         names.retain(|name| store.name(name) != Some(wanted));
         if names.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let id = image.id;
         self.images
             .run(move |images| {
-                names.iter().try_for_each(|name| images.store.name_target(name, &id, &wanted.target))?;
-                Ok(())
+                let mut names = names.iter();
+                match names.try_for_each(|name| images.store.name_target(name, &id, &wanted.target)) {
+                    Err(wharf_store::Error::NoImage(_)) => Ok(false),
+                    named => Ok(named.map(|()| true)?),
+                }
             })
             .await
     }
@@ -312,9 +314,10 @@ impl Images {
             .map_err(|_| Error::internal("a pull that ended is still under way somewhere"))?;
         match Self::assembled(&batch, chosen, config, sizes) {
             Ok(image) => {
-                let id = image.id;
+                let (id, made) = (image.id, Arc::new(image.clone()));
                 batch.commit(vec![image], names.into_iter().map(|name| (name, id)).collect())?;
-                self.store.image(&id).ok_or_else(|| Error::internal(format!("image {id} vanished")))
+                // Somebody may have removed it by now.
+                Ok(self.store.image(&id).unwrap_or(made))
             }
             Err(error) => {
                 if error.kind() == ErrorKind::Invalid {
