@@ -32,11 +32,7 @@ pub(super) async fn all(
     let frontend = sorted(&solving.attributes());
     let mut response = Response::new();
     for (number, named) in exporters(solving).iter().enumerate() {
-        let mut attributes = sorted(&named.attrs);
-        if named.r#type == "moby" {
-            // Who asks for this one pushes by the API of the engine itself.
-            attributes.remove("push");
-        }
+        let attributes = sorted(&named.attrs);
         let mut exporter =
             Exporter::parse(&named.r#type, &attributes, &frontend).map_err(|error| error::plain(&error))?;
         if let (true, Some(wishes)) = (inline_cache, exporter.wishes_mut()) {

@@ -85,6 +85,12 @@ impl<'a> Mounts<'a> {
         self.build.builds.config.remap.as_ref()
     }
 
+    /// Whose a file is on the host that belongs to a user of the process's.
+    fn owner(&self, access: &Access) -> (u32, u32) {
+        let (user, group) = self.ids().map_or((0, 0), IdMap::root);
+        (user.saturating_add(access.uid), group.saturating_add(access.gid))
+    }
+
     fn mount(&mut self, number: usize, recipe: Recipe) -> Result<PathBuf, String> {
         let path = self.directory(&number.to_string())?;
         let recipe = match self.ids() {
@@ -126,8 +132,7 @@ impl<'a> Mounts<'a> {
             }
         };
         let path = directory.join(number.to_string());
-        let (user, group) = self.ids().map_or((0, 0), IdMap::root);
-        let (user, group) = (user.saturating_add(access.uid), group.saturating_add(access.gid));
+        let (user, group) = self.owner(access);
         let written = (|| {
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&value)?;
@@ -139,7 +144,8 @@ impl<'a> Mounts<'a> {
     }
 
     fn ssh(&mut self, access: &Access) -> Result<Option<PathBuf>, String> {
-        match self.build.client().ssh(&access.id, access.uid, access.gid, access.mode)? {
+        let (user, group) = self.owner(access);
+        match self.build.client().ssh(&access.id, user, group, access.mode)? {
             Some(socket) => {
                 let path = socket.path.clone();
                 self.sockets.push(socket);
