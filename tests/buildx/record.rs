@@ -7,6 +7,37 @@ use wharf_testkit::client::eventually;
 
 use crate::{Project, project};
 
+/// What an archive of a record has: the record as its config, and all that is named in it.
+fn check_archive(path: &std::path::Path, image: &str) {
+    let listed = |args: &[&str]| {
+        let output = std::process::Command::new("tar").args(args).arg(path).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let names = String::from_utf8(listed(&["-tzf"])).unwrap();
+    let text = String::from_utf8_lossy(&listed(&["-xzOf"])).into_owned();
+    assert!(names.lines().any(|name| name == "index.json"), "{names}");
+    assert!(text.contains("application/vnd.buildkit.historyrecord.v0"), "{text}");
+    assert!(text.contains("https://slsa.dev/provenance/"), "{text}");
+    assert!(text.contains(image), "{image} is not in {text}");
+}
+
+#[test]
+fn a_record_is_exported_with_what_goes_with_it() {
+    let p = project(&[("Dockerfile", "FROM busybox\nRUN echo said\n")]);
+    p.build(&["-t", "x"]).ok();
+    p.build(&["-t", "x"]).ok();
+    eventually(Duration::from_secs(10), || (known(&p).len() == 2).then_some(())).expect("both are known");
+    let id = p.inspect("x")["Id"].as_str().unwrap().to_owned();
+    // One of two that made the same image goes, and the image too.
+    let all = known(&p);
+    p.docker(&["buildx", "history", "rm", &name(&all[1])]).ok();
+    p.docker(&["rmi", "-f", "x"]).ok();
+    let path = p.top.join("x.dockerbuild");
+    p.docker(&["buildx", "history", "export", "-o", path.to_str().unwrap(), &name(&all[0])]).ok();
+    check_archive(&path, &id);
+}
+
 /// The builds that are known, the newest first.
 fn known(p: &Project) -> Vec<Value> {
     let text = p.docker(&["buildx", "history", "ls", "--no-trunc", "--format", "json"]).ok();

@@ -11,6 +11,7 @@ mod auth;
 pub mod client;
 mod config;
 mod container;
+pub mod content;
 mod decode;
 mod events;
 mod exec;

@@ -1,5 +1,4 @@
-//! What goes with the record of a build: how its results came about. Clients read it through containerd's content service;
-//! of its messages, what is read and written here has a name.
+//! What goes with the record of a build: how its results came about. Clients read it through containerd's content service.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -13,23 +12,19 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic_prost::ProstCodec;
+use wharf_api::content::{Info, InfoAnswer, InfoRequest, PIECE, ReadAnswer, ReadRequest};
 use wharf_engine::build::export::Product;
 use wharf_oci::Digest;
 
 use super::BuildKit;
 use super::export::Response as Told;
 use super::frontend::{Answer, sorted};
-use super::session::{ReadAnswer, ReadRequest};
 use super::solve::Solving;
 
-/// The service.
-pub(super) const SERVICE: &str = "containerd.services.content.v1.Content";
 /// How a statement is read.
 const STATEMENT: &str = "application/vnd.in-toto+json";
 /// What kind of statement it is.
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
-/// How much goes in one message, bytes.
-const PIECE: usize = 1 << 20;
 
 /// How one result came about.
 #[derive(Debug)]
@@ -68,36 +63,38 @@ pub(super) fn accounts(solving: &Solving, answer: &Answer, products: &[Product])
 /// What a record says of the results: of the only one, and of those for several platforms.
 pub(super) fn results(
     accounts: &[Account],
-    told: Option<&Told>,
+    exported: Option<&Descriptor>,
 ) -> (Option<BuildResultInfo>, HashMap<String, BuildResultInfo>) {
-    let exported = told.and_then(exported);
     let info = |account: &Account| BuildResultInfo {
-        result_deprecated: exported.clone(),
+        result_deprecated: exported.cloned(),
         attestations: vec![account.descriptor()],
-        results: exported.iter().map(|descriptor| (0, descriptor.clone())).collect(),
+        results: exported.iter().map(|descriptor| (0, (*descriptor).clone())).collect(),
     };
     let only = accounts.iter().find(|account| account.platform.is_none()).map(info);
     let several = accounts.iter().filter_map(|account| Some((account.platform.clone()?, info(account))));
     (only, several.collect())
 }
 
-/// The image that came out, as its client was told.
-fn exported(told: &Told) -> Option<Descriptor> {
+/// The image that came out, as its client was told, and its manifest, where that is kept here.
+pub(super) fn exported(solving: &Solving, told: &Told) -> Option<(Descriptor, (Digest, Vec<u8>))> {
     let text = told.get("containerimage.descriptor")?;
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).ok()?;
     let image: wharf_oci::Descriptor = serde_json::from_slice(&bytes).ok()?;
-    Some(Descriptor {
+    let document = solving.build.document(&image.digest)?;
+    let descriptor = Descriptor {
         media_type: image.media_type,
         digest: image.digest.to_string(),
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
         annotations: HashMap::new(),
-    })
+    };
+    Some((descriptor, (image.digest, document)))
 }
 
 /// What goes with a record.
 pub(super) fn of(record: &BuildHistoryRecord) -> impl Iterator<Item = Digest> {
     let infos = record.result.iter().chain(record.results.values());
-    infos.flat_map(|info| &info.attestations).filter_map(|attached| attached.digest.parse().ok())
+    let named = infos.flat_map(|info| info.attestations.iter().chain(info.results.values()));
+    named.filter_map(|attached| attached.digest.parse().ok())
 }
 
 /// Answers a call of the service.
@@ -117,26 +114,6 @@ impl Calls {
         let found = digest.parse().ok().and_then(|digest| self.0.history.attachment(&digest));
         found.ok_or_else(|| Status::not_found(format!("content {digest}: not found")))
     }
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-struct InfoAnswer {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
 }
 
 impl UnaryService<InfoRequest> for Calls {

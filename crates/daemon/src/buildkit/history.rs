@@ -1,6 +1,6 @@
 //! Builds that were: the last of them, with what they said, for who asks what became of one. They outlive the daemon.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -112,7 +112,9 @@ impl History {
         }
         let counts = solving.progress.counts();
         let accounts = solving.accounts();
-        let (result, results) = attachment::results(&accounts, done.as_ref().ok());
+        let exported = done.as_ref().ok().and_then(|told| attachment::exported(solving, told));
+        let (image, manifest) = exported.unzip();
+        let (result, results) = attachment::results(&accounts, image.as_ref());
         let record = BuildHistoryRecord {
             result,
             results,
@@ -140,11 +142,11 @@ impl History {
             }
         }
         // Written under the lock: a removal comes after.
-        if let Err(error) = self.attach(&accounts).and_then(|()| self.write(&record, Some(&said))) {
+        if let Err(error) = self.attach(&accounts, manifest).and_then(|()| self.write(&record, Some(&said))) {
             tracing::warn!("keep the record of a build: {error}");
         }
         for record in &gone {
-            self.erase(record);
+            self.erase(record, &records);
         }
         drop(records);
         self.tell(BuildHistoryEventType::Complete, record);
@@ -165,9 +167,10 @@ impl History {
     }
 
     /// Keeps what goes with a record.
-    fn attach(&self, accounts: &[Account]) -> std::io::Result<()> {
-        let write = |account: &Account| std::fs::write(self.attached(&account.digest()), &account.document);
-        accounts.iter().try_for_each(write)
+    fn attach(&self, accounts: &[Account], manifest: Option<(Digest, Vec<u8>)>) -> std::io::Result<()> {
+        let write = |digest: &Digest, document: &[u8]| std::fs::write(self.attached(digest), document);
+        accounts.iter().try_for_each(|account| write(&account.digest(), &account.document))?;
+        manifest.map_or(Ok(()), |(digest, document)| write(&digest, &document))
     }
 
     /// The file of what goes with a record.
@@ -180,9 +183,12 @@ impl History {
         std::fs::read(self.attached(digest)).ok()
     }
 
-    fn erase(&self, record: &BuildHistoryRecord) {
+    /// Removes a record's files; what goes with others that are left, as the manifest of an image made twice, stays.
+    fn erase(&self, record: &BuildHistoryRecord, left: &VecDeque<BuildHistoryRecord>) {
         let files = [RECORD, SAID].map(|end| self.file(&record.r#ref, end));
-        let attached = attachment::of(record).map(|digest| self.attached(&digest));
+        let kept: HashSet<Digest> = left.iter().flat_map(attachment::of).collect();
+        let gone: HashSet<Digest> = attachment::of(record).filter(|digest| !kept.contains(digest)).collect();
+        let attached = gone.iter().map(|digest| self.attached(digest));
         for file in files.into_iter().chain(attached) {
             match std::fs::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -247,7 +253,7 @@ impl History {
             at.ok_or_else(|| Status::not_found(format!("no build record found for ref {}", request.r#ref)))?;
         if request.delete {
             if let Some(record) = records.remove(at) {
-                self.erase(&record);
+                self.erase(&record, &records);
                 drop(records);
                 self.tell(BuildHistoryEventType::Deleted, record);
             }

@@ -10,6 +10,7 @@ mod attachment;
 mod attributes;
 mod cache;
 mod capability;
+mod classic;
 mod container;
 mod control;
 mod error;
@@ -39,6 +40,8 @@ use crate::http::answer::Answer;
 use crate::http::call::Call;
 use crate::http::hijack::Takeover;
 
+pub(crate) use classic::{Classic, classic};
+
 /// What all clients of the API share.
 #[derive(Debug)]
 pub(crate) struct BuildKit {
@@ -46,6 +49,7 @@ pub(crate) struct BuildKit {
     mirrors: Arc<Mirrors>,
     sessions: session::Sessions,
     solves: solve::Solves,
+    uploads: classic::Uploads,
     history: history::History,
 }
 
@@ -62,6 +66,7 @@ impl BuildKit {
             mirrors,
             sessions: session::Sessions::default(),
             solves: solve::Solves::default(),
+            uploads: classic::Uploads::default(),
             history,
         })
     }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
+use wharf_api::content;
 use wharf_api::rpc::{self, Health, LARGEST, answer};
 
 use super::BuildKit;
@@ -35,7 +36,7 @@ async fn dispatch(request: Request<Incoming>, state: Arc<BuildKit>) -> Response<
         "moby.buildkit.v1.frontend.LLBBridge" => {
             answer(LlbBridgeServer::new(Bridge::new(state)).max_decoding_message_size(LARGEST), request).await
         }
-        attachment::SERVICE => attachment::answer(&state, request).await,
+        content::SERVICE => attachment::answer(&state, request).await,
         "grpc.health.v1.Health" => answer(HealthServer::new(Health), request).await,
         other => rpc::unknown(other),
     }

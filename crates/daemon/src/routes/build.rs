@@ -10,14 +10,29 @@ use wharf_engine::registry::RegistryCredentials;
 use wharf_engine::{Error, Result};
 use wharf_oci::Reference;
 
+use crate::buildkit::{self, Classic};
 use crate::http::answer::{self, Answer, JSON};
 use crate::http::call::Call;
 use crate::http::registry_auth;
-use crate::routes::absent::not_available;
 
 /// The classic build. `version=2` is how clients before BuildKit's own API asked for BuildKit.
 pub(crate) async fn build(call: Call) -> Result<Answer> {
     let options = options(&call)?;
+    match call.query.get("version") {
+        "" | "1" => {}
+        "2" => {
+            let outputs = document(&call, "outputs", "invalid outputs specified")?;
+            let asked = Classic { options, session: call.query.get("session").to_owned(), outputs };
+            let state = call.app.buildkit.clone();
+            return buildkit::classic(state, asked, call.into_stream()).await;
+        }
+        other => return Err(Error::invalid(format!("invalid version {other:?}"))),
+    }
+    if options.remote == "client-session" {
+        return Err(Error::invalid(
+            "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead",
+        ));
+    }
     let engine = call.app.engine.clone();
     let progress = engine.builds.classic(options, call.into_stream())?;
     answer::checked_stream(JSON, progress).await
@@ -25,9 +40,6 @@ pub(crate) async fn build(call: Call) -> Result<Answer> {
 
 fn options(call: &Call) -> Result<ClassicOptions> {
     let query = &call.query;
-    if query.get("version") == "2" || query.get("remote") == "client-session" {
-        return Err(not_available("build with version=2"));
-    }
     if query.flag("squash") {
         return Err(Error::invalid("squash is only supported with experimental mode"));
     }

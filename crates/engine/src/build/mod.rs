@@ -37,7 +37,7 @@ use crate::image::Images;
 use crate::names::new_id;
 use crate::registry::Registries;
 
-pub use classic::ClassicOptions;
+pub use classic::{Cancelable, ClassicOptions};
 pub use client::{BlobSink, BlobSource, Client, Files, SshSocket, Transfer};
 pub use event::{BuildEvent, Tell, Vertex, VertexLog, VertexStatus, VertexWarning};
 pub use failure::{BuildFailure, Place};

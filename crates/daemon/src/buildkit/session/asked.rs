@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::GetSecretRequest;
@@ -17,7 +17,7 @@ use wharf_engine::build::{BlobSink, BlobSource, Client, Files, SshSocket, Transf
 use wharf_engine::registry::RegistryCredentials;
 use wharf_oci::Digest;
 
-use super::{Session, content, files, ssh, upload};
+use super::{Given, Session, content, files, ssh, upload};
 use crate::buildkit::BuildKit;
 
 /// How often a call looks whether its build was ended.
@@ -40,6 +40,8 @@ pub(in crate::buildkit) struct Asked {
     elsewhere: Mutex<HashMap<String, String>>,
     /// Archives that came, which come but once.
     uploads: Mutex<HashMap<String, Arc<Mirror>>>,
+    /// Archives that came with a request, until they are read.
+    given: Mutex<HashMap<String, Given>>,
     cancel: Arc<Cancel>,
     runtime: Handle,
 }
@@ -56,6 +58,7 @@ impl Asked {
             session,
             elsewhere: Mutex::default(),
             uploads: Mutex::default(),
+            given: Mutex::default(),
             cancel,
             runtime: Handle::current(),
         }
@@ -74,13 +77,30 @@ impl Asked {
         elsewhere.get(name).cloned().or_else(|| Some(self.session.as_ref()?.about.id.clone()))
     }
 
-    fn upload(&self, session: &Session, id: &str, progress: &dyn Fn(Transfer)) -> Result<Files, String> {
+    /// The client's archive of a name came with a request.
+    pub(in crate::buildkit) fn give(&self, name: &str, archive: Given) {
+        self.given().insert(name.to_owned(), archive);
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<String, Given>> {
+        // Whole entries only.
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn upload(&self, id: &str, progress: &dyn Fn(Transfer)) -> Result<Files, String> {
         // Held while it comes: who else wants it waits.
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let mirror = match uploads.get(id) {
             Some(mirror) => mirror.clone(),
             None => {
-                let came = self.wait(session, upload::receive(session, id, self.mirrors(), progress))?;
+                let given = self.given().remove(id);
+                let came = match given {
+                    Some(given) => self.wait(None, upload::read(given, self.mirrors(), progress)),
+                    None => {
+                        let session = self.session()?;
+                        self.wait(Some(session), upload::receive(session, id, self.mirrors(), progress))
+                    }
+                }?;
                 uploads.entry(id.to_owned()).or_insert(Arc::new(came)).clone()
             }
         };
@@ -100,8 +120,18 @@ impl Asked {
         &self.state.mirrors
     }
 
-    /// Waits for a call, no longer than its build and its client are there.
-    fn wait<T>(&self, session: &Session, call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    /// Waits for a call, no longer than its build and the client at the other end of its session are there.
+    fn wait<T>(
+        &self,
+        session: Option<&Arc<Session>>,
+        call: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        let gone = async {
+            match session {
+                Some(session) => session.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         let canceled = async {
             while !self.cancel.is_set() {
                 tokio::time::sleep(LOOK).await;
@@ -110,7 +140,7 @@ impl Asked {
         self.runtime.block_on(async {
             tokio::select! {
                 done = call => done,
-                () = session.ended() => Err("the client is gone".to_owned()),
+                () = gone => Err("the client is gone".to_owned()),
                 () = canceled => Err("context canceled".to_owned()),
             }
         })
@@ -125,17 +155,17 @@ impl fmt::Debug for Asked {
 
 impl Client for Asked {
     fn local(&self, request: &LocalRequest<'_>, progress: &dyn Fn(Transfer)) -> Result<Files, String> {
-        let own = self.session()?;
         if let Some(upload) = request.name.strip_prefix(UPLOAD) {
-            return self.upload(own, upload, progress);
+            return self.upload(upload, progress);
         }
+        let own = self.session()?;
         let (name, session) = match request.name.split_once(OF_SESSION) {
             Some((name, session)) => (name, Some(session.to_owned())),
             None => (request.name, self.session_of(request.name)),
         };
         let session = match session {
             Some(id) if id != own.about.id => {
-                let found = self.wait(own, async { Ok(self.state.sessions.find(&id).await) })?;
+                let found = self.wait(Some(own), async { Ok(self.state.sessions.find(&id).await) })?;
                 found.ok_or_else(|| format!("no active session for {id}"))?
             }
             _ => own.clone(),
@@ -146,7 +176,7 @@ impl Client for Asked {
             [&own.about.shared_key, &session.about.shared_key].into_iter().find(|key| !key.is_empty());
         let key = key(shared, &request);
         let mut mirror = self.mirrors().take(key).map_err(|error| error.to_string())?;
-        self.wait(&session, files::transfer(&session, &request, &mut mirror, progress))?;
+        self.wait(Some(&session), files::transfer(&session, &request, &mut mirror, progress))?;
         Ok(Files { path: mirror.path().to_owned(), held: Box::new(mirror) })
     }
 
@@ -154,7 +184,7 @@ impl Client for Asked {
         let session = self.session()?;
         let mut client = SecretsClient::new(session.caller());
         let request = GetSecretRequest { id: id.to_owned(), ..GetSecretRequest::default() };
-        self.wait(session, async {
+        self.wait(Some(session), async {
             match client.get_secret(request).await {
                 Ok(answer) => {
                     let data = answer.into_inner().data;
@@ -173,7 +203,7 @@ impl Client for Asked {
         let session = self.session()?;
         let id = if id.is_empty() { "default" } else { id };
         let top = self.state.engine.config.exec_root.join("ssh");
-        self.wait(session, async {
+        self.wait(Some(session), async {
             let owner = ssh::Owner { uid, gid, mode };
             if ssh::is_forwarded(session, id).await? {
                 ssh::forward(session, id, &top, owner).map(Some)
@@ -185,7 +215,7 @@ impl Client for Asked {
 
     fn read_blob(&self, store: &str, digest: &Digest, into: &mut dyn BlobSink) -> Result<(), String> {
         let session = self.session()?;
-        self.wait(session, content::read(session, store, digest, into))
+        self.wait(Some(session), content::read(session, store, digest, into))
     }
 
     fn write_blob(
@@ -196,7 +226,7 @@ impl Client for Asked {
         from: &mut dyn BlobSource,
     ) -> Result<(), String> {
         let session = self.session()?;
-        self.wait(session, content::write(session, store, digest, size, from))
+        self.wait(Some(session), content::write(session, store, digest, size, from))
     }
 
     fn credentials(&self, host: &str) -> RegistryCredentials {
@@ -205,7 +235,7 @@ impl Client for Asked {
         let host = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let mut client = AuthClient::new(session.caller());
         let request = CredentialsRequest { host: host.to_owned() };
-        let asked = self.wait(session, async {
+        let asked = self.wait(Some(session), async {
             client.credentials(request).await.map_err(|status| status.message().to_owned())
         });
         match asked {

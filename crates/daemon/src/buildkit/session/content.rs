@@ -1,6 +1,6 @@
 //! A client's stores of blobs: caches in its directories, images that it has as OCI layouts.
 //!
-//! The service is containerd's; of its messages, what is read and written here has a name.
+//! The service is containerd's; of its messages, what is written here has a name.
 
 use std::collections::HashMap;
 
@@ -9,36 +9,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
+use wharf_api::content::{PIECE, ReadAnswer, ReadRequest, STORE};
 use wharf_api::rpc::LARGEST;
 use wharf_engine::build::{BlobSink, BlobSource};
 use wharf_oci::Digest;
 
 use super::Session;
-
-/// What names the store in a call.
-const STORE: &str = "buildkit-attachable-store-id";
-/// How much is written at once, in bytes.
-const PIECE: usize = 1 << 20;
-
-/// Asks for a piece of a blob; a size of 0: up to its end.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub(in crate::buildkit) struct ReadRequest {
-    #[prost(string, tag = "1")]
-    pub(in crate::buildkit) digest: String,
-    #[prost(int64, tag = "2")]
-    pub(in crate::buildkit) offset: i64,
-    #[prost(int64, tag = "3")]
-    pub(in crate::buildkit) size: i64,
-}
-
-/// A part of that piece.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub(in crate::buildkit) struct ReadAnswer {
-    #[prost(int64, tag = "1")]
-    pub(in crate::buildkit) offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    pub(in crate::buildkit) data: Vec<u8>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

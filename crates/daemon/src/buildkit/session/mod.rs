@@ -11,6 +11,5 @@ mod upload;
 
 pub(super) use about::About;
 pub(super) use asked::{Asked, OF_SESSION, UPLOAD};
-pub(super) use content::{ReadAnswer, ReadRequest};
 pub(super) use registry::{Session, Sessions};
-pub(super) use upload::HOST as UPLOAD_HOST;
+pub(super) use upload::{Given, HOST as UPLOAD_HOST};

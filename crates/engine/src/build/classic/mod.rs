@@ -33,7 +33,7 @@ impl Builds {
         options.check()?;
         let (sender, progress) = ByteStream::channel();
         let cancel = Arc::new(Cancel::default());
-        let named = self.named(&options.build_id, &cancel);
+        let named = self.cancelable(&options.build_id, &cancel);
         let builds = self.clone();
         tokio::spawn(async move {
             let gone = sender.clone();
@@ -59,12 +59,13 @@ impl Builds {
         }
     }
 
-    fn named(self: &Arc<Self>, id: &str, cancel: &Arc<Cancel>) -> Named {
+    /// Lets [`Self::cancel`] end a build by the id that its client gave it, until the result is dropped.
+    pub fn cancelable(self: &Arc<Self>, id: &str, cancel: &Arc<Cancel>) -> Cancelable {
         if !id.is_empty() {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.insert(id.to_owned(), Arc::downgrade(cancel));
         }
-        Named { builds: self.clone(), id: id.to_owned() }
+        Cancelable { builds: self.clone(), id: id.to_owned() }
     }
 
     async fn run_classic(
@@ -126,12 +127,13 @@ impl Builds {
 }
 
 /// A build that can be ended by its id.
-struct Named {
+#[derive(Debug)]
+pub struct Cancelable {
     builds: Arc<Builds>,
     id: String,
 }
 
-impl Drop for Named {
+impl Drop for Cancelable {
     fn drop(&mut self) {
         self.builds.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }

@@ -89,7 +89,8 @@ impl ClassicOptions {
     }
 
     /// Whether the image's config is to say which layers came of which steps.
-    pub(super) fn inline_cache(&self) -> bool {
+    #[must_use]
+    pub fn inline_cache(&self) -> bool {
         self.arguments
             .get("BUILDKIT_INLINE_CACHE")
             .is_some_and(|value| matches!(value.as_str(), "1" | "true"))

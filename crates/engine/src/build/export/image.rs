@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
 use wharf_api::JsonMessage;
-use wharf_oci::Reference;
+use wharf_oci::{Digest, Reference};
 use wharf_store::{Batch, Image};
 
 use super::options::ImageExport;
@@ -13,6 +13,8 @@ use crate::build::{Build, BuildFailure, Step};
 use crate::error::{Error, Result};
 use crate::image::PushOptions;
 
+/// The largest manifest, bytes.
+const LARGEST_DOCUMENT: u64 = 8 << 20;
 /// Where credentials for Docker Hub are kept under.
 const HUB: &str = "docker.io";
 
@@ -49,6 +51,12 @@ impl Build {
             names.iter().try_for_each(|name| self.push(step, name))?;
         }
         Ok(exported)
+    }
+
+    /// A manifest or an index of an image that was made, as it is kept.
+    #[must_use]
+    pub fn document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.builds.store.read_blob(digest, LARGEST_DOCUMENT).ok()
     }
 
     /// Records the image with its names; what is known already costs nothing.
