@@ -223,3 +223,33 @@ fn the_cache_is_told_and_pruned() {
     let freed = d.wharf(&["builder", "prune", "-a", "-f"]).ok();
     assert!(freed.contains("Total reclaimed space:"), "{freed}");
 }
+
+#[test]
+fn an_image_in_a_directory_is_a_context() {
+    let d = daemon!();
+    let text = "FROM busybox\nENV FROM=layout\nRUN echo laid > /laid\n";
+    let top = project(
+        &d,
+        &[
+            ("Dockerfile", text),
+            ("on/Dockerfile", "FROM base\nRUN echo $FROM > /from\nCOPY --from=base /laid /again\n"),
+        ],
+    );
+    let layout = d.path("layout");
+    build(&d, &top, &["-t", "made:1", "."], b"").ok();
+    d.docker(&["save", "-o", d.path("made.tar").to_str().unwrap(), "made:1"]).ok();
+    fs::create_dir(&layout).unwrap();
+    let tar =
+        std::process::Command::new("tar").arg("-xf").arg(d.path("made.tar")).arg("-C").arg(&layout).status();
+    assert!(tar.unwrap().success());
+    d.docker(&["rmi", "-f", "made:1"]).ok();
+    for (tag, number) in [("", "one"), (":1", "two")] {
+        let base = format!("base=oci-layout://{}{tag}", layout.display());
+        build(&d, &top, &["-t", number, "--build-context", &base, "on"], b"").ok();
+        assert_eq!(run(&d, number, &["cat", "/from", "/laid", "/again"]), "layout\nlaid\nlaid");
+    }
+    let nowhere = format!("base=oci-layout://{}", d.path("nowhere").display());
+    build(&d, &top, &["--build-context", &nowhere, "on"], b"").fails(1, "could not be resolved");
+    let digest = format!("base=oci-layout://{}@sha256:{}", layout.display(), "0".repeat(64));
+    build(&d, &top, &["--build-context", &digest, "on"], b"").fails(1, "not found");
+}

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use wharf_oci::image::ANNOTATION_REF_NAME;
+use wharf_oci::{Descriptor, Digest, Index};
+
 use super::options::absolute;
 use super::session::{UPLOAD_HOST, Upload};
 use crate::error::{CliError, reason};
@@ -19,6 +22,8 @@ pub(super) struct Context {
     /// What the frontend is told of them.
     pub(super) attributes: BTreeMap<String, String>,
     pub(super) upload: Upload,
+    /// OCI layouts, by the names that the daemon knows them by.
+    pub(super) stores: BTreeMap<String, PathBuf>,
     /// What was written for this build alone.
     pub(super) scratch: Option<Scratch>,
 }
@@ -139,10 +144,8 @@ impl Context {
         let value =
             if is_address(value) || value.starts_with("docker-image://") || value.starts_with("target:") {
                 value.to_owned()
-            } else if value.starts_with("oci-layout://") {
-                return Err(CliError::new(
-                    "OCI layouts as contexts are not supported: load the image and name it",
-                ));
+            } else if let Some(place) = value.strip_prefix("oci-layout://") {
+                self.layout(place)?
             } else {
                 let path = Path::new(value);
                 if !path.is_dir() {
@@ -158,6 +161,27 @@ impl Context {
         Ok(())
     }
 
+    /// The address by which the daemon asks for an image in an OCI layout: `DIR[:TAG][@DIGEST]`.
+    fn layout(&mut self, place: &str) -> Result<String, CliError> {
+        let (rest, digest) =
+            place.split_once('@').map_or((place, None), |(rest, digest)| (rest, Some(digest)));
+        let (directory, tag) = rest.split_once(':').unwrap_or((rest, "latest"));
+        let wrong = |why: &str| {
+            CliError::new(format!(
+                "oci-layout reference \"oci-layout://{place}\" could not be resolved: {why}"
+            ))
+        };
+        let digest = match digest {
+            Some(digest) => digest.parse::<Digest>().map_err(|error| wrong(&error.to_string()))?,
+            None => named_in(Path::new(directory), tag).map_err(|why| wrong(&why))?,
+        };
+        let directory = std::fs::canonicalize(directory).map_err(|error| wrong(&reason(&error)))?;
+        let store = super::random(13);
+        let address = format!("oci-layout://{store}:{tag}@{digest}");
+        self.stores.insert(store, directory);
+        Ok(address)
+    }
+
     /// What the directories are called over several sessions: the same for the same ones on this machine.
     pub(super) fn shared_key(&self) -> String {
         use sha2::Digest as _;
@@ -170,6 +194,20 @@ impl Context {
             hasher.update(super::random(8));
         }
         hex::encode(hasher.finalize())
+    }
+}
+
+/// The image that an OCI layout has under a tag, else its only one.
+fn named_in(directory: &Path, tag: &str) -> Result<Digest, String> {
+    let index = directory.join("index.json");
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", index.display());
+    let text = std::fs::read(&index).map_err(|error| failed(&reason(&error)))?;
+    let manifests = serde_json::from_slice::<Index>(&text).map_err(|error| failed(&error))?.manifests;
+    let has_tag =
+        |entry: &&Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).is_some_and(|name| name == tag);
+    match (manifests.iter().find(has_tag), &manifests[..]) {
+        (Some(entry), _) | (None, [entry]) => Ok(entry.digest),
+        (None, all) => Err(format!("none of {} images has the tag {tag}", all.len())),
     }
 }
 
@@ -221,6 +259,34 @@ mod tests {
         context.named("b=docker-image://busybox").unwrap();
         assert_eq!((context.attributes["context:a"].as_str(), context.directories.len()), ("local:a", 1));
         assert!(context.named("c").is_err() && context.named("d=/no/such").is_err());
+    }
+
+    #[test]
+    fn layouts_are_named_by_tag_or_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = (dir.path().display(), Digest::of(b"1"), Digest::of(b"2"));
+        let entry = |digest: &Digest, tag: &str| {
+            serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest,
+                "size": 1, "annotations": {ANNOTATION_REF_NAME: tag}})
+        };
+        let write = |manifests: &[serde_json::Value]| {
+            let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
+            std::fs::write(dir.path().join("index.json"), index.to_string()).unwrap();
+        };
+        let resolved = |place: &str| {
+            let mut context = Context::default();
+            context.named(&format!("base=oci-layout://{place}"))?;
+            let address = context.attributes["context:base"].clone();
+            assert_eq!(context.stores.len(), 1);
+            Ok::<_, CliError>(address.split_once('@').unwrap().1.to_owned())
+        };
+        assert!(resolved(&path.to_string()).is_err());
+        write(&[entry(&one, "1")]);
+        assert_eq!(resolved(&path.to_string()).unwrap(), one.to_string());
+        write(&[entry(&one, "1"), entry(&two, "2")]);
+        assert_eq!(resolved(&format!("{path}:2")).unwrap(), two.to_string());
+        assert_eq!(resolved(&format!("{path}@{two}")).unwrap(), two.to_string());
+        assert!(resolved(&path.to_string()).is_err() && resolved(&format!("{path}@x")).is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use wharf_api::rpc::{Caller, LARGEST};
 
 use self::context::Context;
 use self::progress::{Mode, State};
-use self::session::{Auth, Directories, Offer, Outputs, Secrets};
+use self::session::{Auth, Directories, Offer, Outputs, Secrets, Stores};
 use super::Outcome;
 use crate::connect::Target;
 use crate::error::CliError;
@@ -197,6 +197,7 @@ impl Build {
             auth: Auth::new(target.config_folder()),
             outputs: Outputs::new(destinations),
             upload: std::mem::take(&mut context.upload),
+            stores: Stores::new(std::mem::take(&mut context.stores)),
         };
         Ok((request, offer, shared_key))
     }

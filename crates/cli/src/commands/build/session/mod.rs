@@ -1,11 +1,12 @@
 //! The session of a build: the daemon calls back over it for files, secrets and credentials, and sends what comes out.
 
-mod ahead;
 mod auth;
 mod files;
 mod receive;
 mod secrets;
 mod ssh;
+mod stores;
+mod tree;
 mod upload;
 mod walk;
 
@@ -23,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tonic::body::Body;
 use wharf_api::client::Client;
+use wharf_api::content;
 use wharf_api::rpc::{self, Health, LARGEST, answer};
 
 use super::wire::upgrade;
@@ -33,6 +35,7 @@ pub(super) use files::Directories;
 pub(super) use receive::{Destination, Outputs};
 pub(super) use secrets::{Secret, Secrets};
 pub(super) use ssh::{Agent, Agents};
+pub(super) use stores::Stores;
 pub(super) use upload::{HOST as UPLOAD_HOST, Upload};
 
 /// What every session answers.
@@ -49,6 +52,10 @@ const METHODS: [&str; 7] = [
 /// What only a client with an agent answers.
 const OF_AGENTS: [&str; 2] = ["/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"];
 
+/// What only a client with stores of blobs answers.
+const OF_STORES: [&str; 2] =
+    ["/containerd.services.content.v1.Content/Info", "/containerd.services.content.v1.Content/Read"];
+
 /// All that the daemon may ask for.
 #[derive(Debug)]
 pub(super) struct Offer {
@@ -58,6 +65,7 @@ pub(super) struct Offer {
     pub(super) auth: Auth,
     pub(super) outputs: Outputs,
     pub(super) upload: Upload,
+    pub(super) stores: Stores,
 }
 
 /// Opens the session `id` and serves it in the background. `shared_key` names the directories over several sessions.
@@ -71,8 +79,9 @@ pub(super) async fn open(client: &Client, id: &str, shared_key: &str, offer: Off
         ("X-Docker-Expose-Session-Sharedkey", shared_key),
     ];
     let agents: &[&str] = if offer.agents.is_empty() { &[] } else { &OF_AGENTS };
-    headers
-        .extend(METHODS.iter().chain(agents).map(|method| ("X-Docker-Expose-Session-Grpc-Method", *method)));
+    let stores: &[&str] = if offer.stores.is_empty() { &[] } else { &OF_STORES };
+    let methods = METHODS.iter().chain(agents).chain(stores);
+    headers.extend(methods.map(|method| ("X-Docker-Expose-Session-Grpc-Method", *method)));
     let stream = upgrade(client, "/session", &headers).await?;
     let offer = Arc::new(offer);
     let serving = rpc::serve(stream, move |request| dispatch(request, offer.clone()));
@@ -98,6 +107,7 @@ async fn dispatch(request: Request<Incoming>, offer: Arc<Offer>) -> Response<Bod
         }
         "moby.sshforward.v1.SSH" => answer(SshServer::new(offer.agents.clone()), request).await,
         "moby.upload.v1.Upload" => answer(UploadServer::new(offer.upload.clone()), request).await,
+        content::SERVICE => offer.stores.answer(request).await,
         "grpc.health.v1.Health" => answer(HealthServer::new(Health), request).await,
         other => rpc::unknown(other),
     }

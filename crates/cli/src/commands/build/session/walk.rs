@@ -6,7 +6,7 @@ use std::path::Path;
 use bollard_buildkit_proto::fsutil::types::Stat;
 use wharf_build::ignore::Ignore;
 
-use super::ahead::{Ahead, Below, Found};
+use super::tree::{Found, Tree};
 
 /// Bits of Go's `FileMode`.
 pub(super) mod go {
@@ -167,14 +167,12 @@ fn within(base: &str, path: &str) -> Option<String> {
 /// # Errors
 /// When something cannot be read, in words for the user.
 pub(super) fn walk(root: &Path, wanted: &Wanted, each: &mut dyn FnMut(Stat) -> bool) -> Result<(), String> {
-    Ahead::read(root, wanted, |ahead, top| {
-        let mut walk = Walk { ahead, each, above: Vec::new(), linked: HashMap::new() };
-        walk.all(top).map(drop)
-    })
+    let tree = Tree::open(root, wanted)?;
+    Walk { tree, each, above: Vec::new(), linked: HashMap::new() }.all("").map(drop)
 }
 
 struct Walk<'a> {
-    ahead: &'a Ahead<'a>,
+    tree: Tree<'a>,
     each: &'a mut dyn FnMut(Stat) -> bool,
     /// Directories above that are not wanted themselves and are sent with the first thing in them that is.
     above: Vec<Stat>,
@@ -184,11 +182,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Tells what is in a directory; `false`: nobody wants more.
-    fn all(&mut self, listed: Vec<Found>) -> Result<bool, String> {
-        for found in listed {
+    fn all(&mut self, path: &str) -> Result<bool, String> {
+        for found in self.tree.directory(path)? {
             let more = match found {
                 Found::File(entry, inode) => self.file(entry, inode),
-                Found::Directory(entry, has, below) => self.directory(entry, has, &below)?,
+                Found::Directory(entry, has) => self.directory(entry, has)?,
             };
             if !more {
                 return Ok(false);
@@ -197,15 +195,15 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    fn directory(&mut self, entry: Stat, has: bool, below: &Below) -> Result<bool, String> {
-        let path = (!has).then(|| entry.path.clone());
+    fn directory(&mut self, entry: Stat, has: bool) -> Result<bool, String> {
+        let path = entry.path.clone();
         if !has {
             self.above.push(entry);
         } else if !self.give(entry) {
             return Ok(false);
         }
-        let more = self.all(self.ahead.take(below)?)?;
-        if self.above.last().is_some_and(|above| path.as_ref() == Some(&above.path)) {
+        let more = self.all(&path)?;
+        if !has && self.above.last().is_some_and(|above| above.path == path) {
             self.above.pop();
         }
         Ok(more)
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_ahead_is_told_in_order() {
+    fn deep_trees_are_told_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut all = Vec::new();
         for number in 0..600 {
