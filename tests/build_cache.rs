@@ -163,6 +163,39 @@ fn the_least_cache_has_the_image_alone() {
 }
 
 #[test]
+fn the_least_cache_spares_the_stages_that_are_copied_from() {
+    let (registry, first, mut second) = (Registry::start(), builder(), builder());
+    let cache = format!("type=registry,ref={}/cache:min", registry.host());
+    first.build(&["--cache-to", &cache]).ok();
+    // What the image is not made of is not there, and need not be made.
+    assert_eq!(manifest(&registry, "cache/manifests/min")["layers"].as_array().unwrap().len(), 5);
+    assert_cached(&second.build(&["--cache-from", &cache]), STEPS);
+    assert_eq!(second.id("x"), first.id("x"));
+    // That is known from here on, and written again with the cache.
+    assert_cached(&second.build(&[]), STEPS);
+    second.d.kill();
+    second.d.launch();
+    let again = format!("type=registry,ref={}/again:min", registry.host());
+    assert_cached(&second.build(&["--cache-to", &again]), STEPS);
+    assert_eq!(second.id("x"), first.id("x"));
+    let third = builder();
+    assert_cached(&third.build(&["--cache-from", &again]), STEPS);
+    assert_eq!(third.id("x"), first.id("x"));
+
+    // What comes after a change needs it all the same, and what is to be made anew is.
+    fs::write(second.top.join("a"), "two").unwrap();
+    second.build(&["--cache-from", &cache]).ok();
+    assert!(second.docker(&["run", "--rm", "x"]).ok().starts_with("two"));
+    let tool = |builder: &Builder| builder.docker(&["run", "--rm", "x", "cat", "/tool"]).ok();
+    let before = tool(&third);
+    third.build(&["--no-cache-filter", "tools", "--cache-from", &again]).ok();
+    let after = tool(&third);
+    assert!(before != after);
+    assert_cached(&third.build(&["--cache-from", &again]), STEPS);
+    assert_eq!(tool(&third), after);
+}
+
+#[test]
 fn an_image_carries_its_own_cache() {
     let simple = "FROM busybox\nCOPY a /a\nRUN date +%s%N > /b\nCOPY --link a /l\n";
     let ways: [&[&str]; 2] = [&["--cache-to", "type=inline"], &["--build-arg", "BUILDKIT_INLINE_CACHE=1"]];

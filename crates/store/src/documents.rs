@@ -73,6 +73,25 @@ impl Documents<'_> {
         Ok(())
     }
 
+    /// Removes documents in one transaction; those that are not there are fine.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_all(&self, keys: &[String]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let write = self.store.database.begin_write()?;
+        {
+            let mut table = write.open_table(self.table())?;
+            for key in keys {
+                table.remove(key.as_str())?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
     /// Removes a document; one that is not there is fine.
     ///
     /// # Errors

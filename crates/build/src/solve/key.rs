@@ -14,11 +14,20 @@ use crate::graph::{CopyFiles, Edge, Execute, FileAction, Node, NodeId, Operation
 /// Raised when the meaning of a key changes: older records are then never found.
 const GENERATION: &str = "1";
 
+/// What stands in a key for a tree that a step looks into and another step makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// What is in it. Such keys are what results are kept under.
+    Content,
+    /// What it is made of, so that nothing need be made for the key.
+    Recipe,
+}
+
 impl Solver<'_> {
     /// A node's key. Trees are made on the way only where their content counts.
-    pub(super) fn make_key(&self, id: NodeId) -> Result<Digest, Failure> {
+    pub(super) fn make_key(&self, id: NodeId, by: By) -> Result<Digest, Failure> {
         let node = self.graph.node(id);
-        let mut key = Key::new(node);
+        let mut key = Key::new(node, by);
         match &node.operation {
             Operation::Source(Source::Image { id, .. }) => key.word(id),
             Operation::Source(Source::Stored { layers, .. }) => {
@@ -43,8 +52,17 @@ impl Solver<'_> {
     }
 
     fn input(&self, edge: Edge, key: &mut Key) -> Result<(), Failure> {
-        key.word(&format!("{} {}", self.key(edge.node)?, edge.output));
+        let input = match key.by {
+            By::Content => self.key(edge.node)?,
+            By::Recipe => self.stands_for(edge.node)?,
+        };
+        key.word(&format!("{input} {}", edge.output));
         Ok(())
+    }
+
+    /// Whether a key names a tree that is looked into by what it is made of.
+    fn names(&self, edge: Edge, key: &Key) -> bool {
+        key.by == By::Recipe && self.is_made(edge.node)
     }
 
     fn files_key(
@@ -57,9 +75,12 @@ impl Solver<'_> {
         self.input(node.inputs[0], key)?;
         for action in actions {
             key.word(&format!("{action:?}"));
-            if let FileAction::Copy(copy) = action {
-                let content = self.copied(id, node.inputs[copy.input], copy)?;
-                key.word(&content.to_string());
+            let FileAction::Copy(copy) = action else { continue };
+            let edge = node.inputs[copy.input];
+            if self.names(edge, key) {
+                self.input(edge, key)?;
+            } else {
+                key.word(&self.copied(id, edge, copy)?.to_string());
             }
         }
         Ok(())
@@ -95,7 +116,7 @@ impl Solver<'_> {
             ));
             let Some(input) = mount.input else { continue };
             let edge = node.inputs[input];
-            if mount.looked_into().is_none() {
+            if mount.looked_into().is_none() || self.names(edge, key) {
                 self.input(edge, key)?;
             } else {
                 let path = if mount.selector.is_empty() { "/" } else { &mount.selector };
@@ -161,11 +182,17 @@ impl Solver<'_> {
 }
 
 /// A key being made.
-struct Key(Hasher);
+struct Key {
+    hasher: Hasher,
+    by: By,
+}
 
 impl Key {
-    fn new(node: &Node) -> Self {
-        let mut key = Self(Hasher::new());
+    fn new(node: &Node, by: By) -> Self {
+        let mut key = Self { hasher: Hasher::new(), by };
+        if by == By::Recipe {
+            key.word("recipe");
+        }
         key.word(GENERATION);
         key.word(match &node.operation {
             Operation::Source(_) => "source",
@@ -180,11 +207,11 @@ impl Key {
 
     /// A word with its length before it, so that two never read as one.
     fn word(&mut self, word: &str) {
-        self.0.update(&(word.len() as u64).to_le_bytes());
-        self.0.update(word.as_bytes());
+        self.hasher.update(&(word.len() as u64).to_le_bytes());
+        self.hasher.update(word.as_bytes());
     }
 
     fn finish(self) -> Digest {
-        self.0.finish()
+        self.hasher.finish()
     }
 }

@@ -10,6 +10,7 @@ mod chosen;
 mod execute;
 mod files;
 mod key;
+mod recall;
 mod schedule;
 
 use std::fmt;
@@ -93,6 +94,21 @@ pub trait Host: Sync {
     /// What caches elsewhere have for a key: as many results as `count`, their layers here and held.
     fn elsewhere(&self, _key: &Digest, _count: usize) -> Option<Vec<Chain>> {
         None
+    }
+
+    /// Whether caches elsewhere have that, without a layer being fetched.
+    fn is_elsewhere(&self, _key: &Digest, _count: usize) -> bool {
+        false
+    }
+
+    /// The key that a step had by caches elsewhere when it was made of these.
+    fn recalled(&self, _recipe: &Digest) -> Option<Digest> {
+        None
+    }
+
+    /// Whether there are caches elsewhere.
+    fn has_elsewhere(&self) -> bool {
+        false
     }
 }
 

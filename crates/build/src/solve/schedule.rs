@@ -8,6 +8,8 @@ use wharf_oci::Digest;
 use wharf_store::{Chain, ChainLayer, Store};
 
 use super::cache::{Cache, Found, Hold};
+use super::key::By;
+use super::recall::Recall;
 use super::{Cancel, Event, Failure, Host, LocalRequest, Tree, Watch};
 use crate::graph::{Edge, FileAction, Graph, Mount, NodeId, Operation, Source};
 
@@ -27,6 +29,7 @@ pub struct Solver<'a> {
     /// What failed first: the rest is ended by it.
     first: OnceLock<Failure>,
     keys: Vec<OnceLock<Result<Digest, Failure>>>,
+    pub(super) recall: Recall,
     results: Vec<OnceLock<Result<Vec<Tree>, Failure>>>,
     /// The results whose layers the build's own result has.
     lineage: OnceLock<HashSet<Edge>>,
@@ -60,6 +63,7 @@ impl<'a> Solver<'a> {
             watch,
             first: OnceLock::new(),
             keys,
+            recall: Recall::new(count),
             results,
             lineage: OnceLock::new(),
         }
@@ -72,22 +76,33 @@ impl<'a> Solver<'a> {
     pub fn solve(&self, edge: Edge) -> Result<Tree, Failure> {
         self.lineage.get_or_init(|| lineage(self.graph, edge));
         // Whatever the cache holds, keys are made of what these trees have in them: all are begun at once.
-        let looked_into = Mutex::new(self.looked_into(edge.node));
-        let next = || looked_into.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let looked_into = Mutex::new(VecDeque::new());
+        let lock = || looked_into.lock().unwrap_or_else(PoisonError::into_inner);
         let made = thread::scope(|scope| {
-            let count = looked_into.lock().unwrap_or_else(PoisonError::into_inner).len();
-            for _ in 0..count.min(AT_ONCE) {
-                let work = || {
-                    while let Some(edge) = next().filter(|_| !self.cancel.is_set()) {
-                        // A failure is met again by who looks into the tree.
-                        drop(self.tree(edge));
+            let begin = |edges: VecDeque<Edge>| {
+                let count = edges.len();
+                lock().extend(edges);
+                for _ in 0..count.min(AT_ONCE) {
+                    let work = || {
+                        let next = || lock().pop_front();
+                        while let Some(edge) = next().filter(|_| !self.cancel.is_set()) {
+                            // A failure is met again by who looks into the tree.
+                            drop(self.tree(edge));
+                        }
+                    };
+                    let builder = thread::Builder::new().name("build".to_owned()).stack_size(STACK);
+                    // Without a thread more, the one that is there makes them one after another.
+                    if builder.spawn_scoped(scope, work).is_err() {
+                        break;
                     }
-                };
-                let builder = thread::Builder::new().name("build".to_owned()).stack_size(STACK);
-                // Without a thread more, the one that is there makes them one after another.
-                if builder.spawn_scoped(scope, work).is_err() {
-                    break;
                 }
+            };
+            if self.may_recall() {
+                // What steps make is not begun before it is known that somebody will look into it.
+                begin(self.looked_into(edge.node, |edge| !self.is_made(edge.node), |_| false));
+                begin(self.looked_into(edge.node, |edge| self.is_made(edge.node), |id| self.is_spared(id)));
+            } else {
+                begin(self.looked_into(edge.node, |_| true, |_| false));
             }
             self.tree(edge)
         });
@@ -96,24 +111,38 @@ impl<'a> Solver<'a> {
         Ok(tree)
     }
 
-    /// The trees whose content counts for keys, those that others stand on first.
-    fn looked_into(&self, node: NodeId) -> VecDeque<Edge> {
+    /// The trees whose content counts for keys, those that others stand on first, as far as they are wanted and no node is
+    /// above them whose result spares them.
+    fn looked_into(
+        &self,
+        node: NodeId,
+        wanted: impl Fn(Edge) -> bool,
+        spares: impl Fn(NodeId) -> bool,
+    ) -> VecDeque<Edge> {
         let (mut left, mut seen) = (vec![node], vec![false; self.keys.len()]);
         let mut found = BTreeSet::new();
         while let Some(id) = left.pop() {
             if std::mem::replace(&mut seen[id.0], true) {
                 continue;
             }
-            let node = self.graph.node(id);
-            left.extend(node.inputs.iter().map(|edge| edge.node));
-            let inputs: Vec<usize> = match &node.operation {
-                Operation::Files(actions) => actions.iter().filter_map(FileAction::copied_from).collect(),
-                Operation::Execute(execute) => execute.mounts.iter().filter_map(Mount::looked_into).collect(),
-                _ => Vec::new(),
-            };
-            found.extend(inputs.into_iter().filter_map(|input| node.inputs.get(input).copied()));
+            if spares(id) {
+                continue;
+            }
+            left.extend(self.graph.node(id).inputs.iter().map(|edge| edge.node));
+            found.extend(self.looks_into(id).into_iter().filter(|edge| wanted(*edge)));
         }
         found.into_iter().collect()
+    }
+
+    /// The trees whose content counts for a node's own key.
+    pub(super) fn looks_into(&self, id: NodeId) -> Vec<Edge> {
+        let node = self.graph.node(id);
+        let inputs: Vec<usize> = match &node.operation {
+            Operation::Files(actions) => actions.iter().filter_map(FileAction::copied_from).collect(),
+            Operation::Execute(execute) => execute.mounts.iter().filter_map(Mount::looked_into).collect(),
+            _ => Vec::new(),
+        };
+        inputs.into_iter().filter_map(|input| node.inputs.get(input).copied()).collect()
     }
 
     /// The keys of all steps that a result stands on, as far as they are known.
@@ -127,8 +156,9 @@ impl<'a> Solver<'a> {
             }
             let node = self.graph.node(id);
             left.extend(node.inputs.iter().map(|edge| edge.node));
-            if let (1.., Some(Ok(key))) = (node.operation.results(), self.keys[id.0].get()) {
-                found.push(*key);
+            if let (1.., Some(key)) = (node.operation.results(), self.known_key(id)) {
+                self.learn(id, key);
+                found.push(key);
             }
         }
         found
@@ -157,7 +187,21 @@ impl<'a> Solver<'a> {
 
     /// A node's cache key.
     pub(super) fn key(&self, node: NodeId) -> Result<Digest, Failure> {
-        self.keys[node.0].get_or_init(|| self.make_key(node)).clone()
+        let key = || match self.may_recall().then(|| self.recalled(node)).transpose()?.flatten() {
+            Some(key) => Ok(key),
+            None => self.make_key(node, By::Content),
+        };
+        self.keys[node.0].get_or_init(key).clone()
+    }
+
+    /// A node's key, where it is known already.
+    pub(super) fn known_key(&self, node: NodeId) -> Option<Digest> {
+        self.keys[node.0].get()?.clone().ok()
+    }
+
+    /// Whether a node's results are there.
+    pub(super) fn is_done(&self, node: NodeId) -> bool {
+        self.results[node.0].get().is_some_and(Result::is_ok)
     }
 
     pub(super) fn cache(&self) -> &Cache {

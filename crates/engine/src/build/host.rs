@@ -63,4 +63,16 @@ impl Host for Hosted<'_> {
     fn elsewhere(&self, key: &Digest, count: usize) -> Option<Vec<Chain>> {
         self.build.elsewhere(key, count)
     }
+
+    fn is_elsewhere(&self, key: &Digest, count: usize) -> bool {
+        self.build.is_elsewhere(key, count)
+    }
+
+    fn recalled(&self, recipe: &Digest) -> Option<Digest> {
+        self.build.recalled(recipe)
+    }
+
+    fn has_elsewhere(&self) -> bool {
+        self.build.has_elsewhere()
+    }
 }

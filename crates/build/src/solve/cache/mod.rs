@@ -2,6 +2,7 @@
 
 mod hold;
 mod mounts;
+mod recipes;
 mod usage;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,6 +21,7 @@ use super::checksum::FileDigests;
 pub use hold::Hold;
 use mounts::MountRecord;
 pub use mounts::MountedCache;
+use recipes::Recipes;
 pub use usage::{CacheKind, CacheUsage};
 
 /// The kind of the records among the store's documents.
@@ -54,6 +56,8 @@ struct State {
     records: HashMap<Digest, Record>,
     /// Keys whose records are newer than the database's.
     dirty: HashSet<Digest>,
+    /// Keys by what results are made of.
+    recipes: Recipes,
     /// Keys that a build makes right now.
     flying: HashSet<Digest>,
     /// Directories of cache mounts in use: name to the number of users, and whether it is locked.
@@ -98,11 +102,12 @@ impl Cache {
                 None => documents.remove(&key)?,
             }
         }
+        let recipes = Recipes::load(&store, |key| records.contains_key(key))?;
         let known = mounts::load(&store, &mounts)?;
         let cache = Self {
             store,
             mounts,
-            state: Mutex::new(State { records, mounts: known, ..State::default() }),
+            state: Mutex::new(State { records, recipes, mounts: known, ..State::default() }),
             changed: Condvar::new(),
             digests: FileDigests::default(),
         };
@@ -146,14 +151,18 @@ impl Cache {
     /// # Errors
     /// When the database fails.
     pub fn save(&self) -> Result<(), wharf_store::Error> {
-        let dirty: Vec<(String, Vec<u8>)> = {
-            let mut state = self.lock();
+        let (dirty, recipes) = {
+            let mut guard = self.lock();
+            let state = &mut *guard;
             let keys = std::mem::take(&mut state.dirty);
             let bytes =
                 |key: &Digest| state.records.get(key).and_then(|record| serde_json::to_vec(record).ok());
-            keys.iter().filter_map(|key| bytes(key).map(|bytes| (key.to_string(), bytes))).collect()
+            let dirty: Vec<(String, Vec<u8>)> =
+                keys.iter().filter_map(|key| bytes(key).map(|bytes| (key.to_string(), bytes))).collect();
+            (dirty, state.recipes.changes(|key| state.records.contains_key(key)))
         };
-        self.store.documents(KIND).put_all(&dirty)
+        self.store.documents(KIND).put_all(&dirty)?;
+        recipes.write(&self.store)
     }
 
     /// Lets go of steps that no record names and no build under way needs.

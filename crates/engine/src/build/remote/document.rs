@@ -1,8 +1,9 @@
 //! The documents of a cache: BuildKit's, with keys that only this engine's builds have.
 //!
 //! A record's digest is made of a step's key; its results are chains of layers. What others wrote has other digests, and is
-//! never found. The field `base` is this engine's own: which layers of a result came with a base image, and so are here
-//! already wherever that key comes up.
+//! never found. Two fields are this engine's own: `base` says which layers of a result came with a base image, and so are
+//! here already wherever that key comes up; `made` lets a step be found that looks into what other steps make, where the
+//! results of those were not written.
 
 use std::collections::BTreeMap;
 
@@ -60,6 +61,16 @@ pub(super) struct CacheRecord {
     /// Places in `layers` of the cache, not of the chain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) base: Vec<usize>,
+    /// What the result was made of, and the key of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) made: Option<Made>,
+}
+
+/// What a step's result was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    pub(super) of: Digest,
+    pub(super) key: Digest,
 }
 
 /// A tree: its layers, base first.
@@ -92,6 +103,8 @@ pub(super) struct Known {
     pub(super) layers: Vec<Remote>,
     /// By slot: places in `layers`, and whether a layer came with a base image.
     pub(super) records: BTreeMap<Digest, Vec<(usize, bool)>>,
+    /// Keys by what their results were made of.
+    pub(super) recipes: BTreeMap<Digest, Digest>,
 }
 
 impl Known {
@@ -128,6 +141,7 @@ impl Known {
             if let (Some(created), Some((last, false))) = (created, chain.last()) {
                 known.layers[*last].created = created;
             }
+            known.recipes.extend(record.made.map(|made| (made.of, made.key)));
             known.records.entry(record.digest).or_insert(chain);
         }
         known
@@ -160,7 +174,7 @@ mod tests {
 
     fn record(name: &str, layers: &[usize]) -> CacheRecord {
         let chains = vec![CacheChain { layers: layers.to_vec(), created_at: None }];
-        CacheRecord { digest: Digest::of(name.as_bytes()), chains, base: vec![0] }
+        CacheRecord { digest: Digest::of(name.as_bytes()), chains, base: vec![0], made: None }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use wharf_oci::{Descriptor, Digest, Manifest};
 use wharf_store::{Batch, Chain, ChainLayer, ImageLayer};
 
 use super::document::{
-    CONFIG, CacheChain, CacheConfig, CacheLayer, CacheRecord, LIMIT, LayerAnnotations, slot, text,
+    CONFIG, CacheChain, CacheConfig, CacheLayer, CacheRecord, LIMIT, LayerAnnotations, Made, slot, text,
 };
 use super::{CacheOptions, host};
 use crate::build::export::{Packing, Product, pack};
@@ -31,7 +31,7 @@ enum To<'a> {
 }
 
 /// The results of a build, by slot.
-type Results = BTreeMap<Digest, Chain>;
+type Results = BTreeMap<Digest, (Chain, Option<Made>)>;
 
 impl Build {
     /// Writes the results of this build's steps to a cache at a registry or in a directory of the client's: those that the
@@ -91,6 +91,7 @@ impl Build {
         let mut results = Results::new();
         for key in keys {
             let here = self.hold.results(&key);
+            let made = self.hold.cache().recipe_of(&key).map(|of| Made { of, key });
             for (at, chain) in here.unwrap_or_else(|| self.taken_before(&key)).into_iter().enumerate() {
                 let part = || {
                     let of =
@@ -98,7 +99,7 @@ impl Build {
                     products.iter().any(|product| product.tree.as_ref().is_some_and(of))
                 };
                 if all || part() {
-                    results.insert(slot(&key, at), chain);
+                    results.insert(slot(&key, at), (chain, made));
                 }
             }
         }
@@ -111,8 +112,9 @@ impl Build {
         let batch = store.batch()?;
         let (mut config, mut layers) = (CacheConfig::default(), Vec::new());
         let mut places: HashMap<&ChainLayer, usize> = HashMap::new();
-        for (digest, chain) in results {
-            let mut record = CacheRecord { digest: *digest, chains: Vec::new(), base: Vec::new() };
+        for (digest, (chain, made)) in results {
+            let mut record =
+                CacheRecord { digest: *digest, chains: Vec::new(), base: Vec::new(), made: *made };
             let mut places_of_chain = Vec::with_capacity(chain.len());
             let mut created = None;
             for layer in chain {
@@ -249,7 +251,7 @@ impl Build {
         let Some(Tree::Chain(whole)) = &product.tree else { return Ok(None) };
         let results = self.results(std::slice::from_ref(product), false);
         let mut records = Vec::new();
-        for (digest, chain) in results {
+        for (digest, (chain, made)) in results {
             let Some(first) = place(whole, &chain) else { continue };
             let base = chain.iter().enumerate().filter(|(_, layer)| matches!(layer, ChainLayer::Image(_)));
             let created = match chain.last() {
@@ -263,6 +265,7 @@ impl Build {
                     layers: (first..first + chain.len()).collect(),
                     created_at: created,
                 }],
+                made,
             });
         }
         let bytes = serde_json::to_vec(&records).map_err(|error| Error::internal(error.to_string()))?;

@@ -87,6 +87,30 @@ impl Build {
         self.taken(&sources, key, count)
     }
 
+    /// Whether there are other caches.
+    pub(in crate::build) fn has_elsewhere(&self) -> bool {
+        !self.sources.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether another cache says that it has a key's results.
+    pub(in crate::build) fn is_elsewhere(&self, key: &Digest, count: usize) -> bool {
+        let has = |known: &Known| (0..count).all(|at| known.records.contains_key(&slot(key, at)));
+        self.caches().any(|read| has(&read.known))
+    }
+
+    /// The key that other caches have for what is made of these.
+    pub(in crate::build) fn recalled(&self, recipe: &Digest) -> Option<Digest> {
+        self.caches().find_map(|read| read.known.recipes.get(recipe).copied())
+    }
+
+    /// The other caches, as far as they can be read.
+    fn caches(&self) -> impl Iterator<Item = Arc<Read>> + '_ {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sources
+            .into_iter()
+            .filter_map(|source| source.read.get_or_init(|| self.read_cache(&source.options)).clone())
+    }
+
     fn taken(&self, sources: &[Source], key: &Digest, count: usize) -> Option<Vec<Chain>> {
         sources.iter().find_map(|source| {
             let read = source.read.get_or_init(|| self.read_cache(&source.options)).as_ref()?;
@@ -232,6 +256,7 @@ async fn read(repository: &Repository, target: &Target) -> Result<Known> {
             let chain = chain.into_iter().map(|(at, base)| (at + first, base)).collect();
             all.records.entry(slot).or_insert(chain);
         }
+        all.recipes.extend(known.recipes);
     }
     Ok(all)
 }
