@@ -433,3 +433,37 @@ fn updates_and_resizes_that_come_too_late_are_conflicts() {
     assert_eq!(late.status, 409, "{}", late.text());
     assert!(late.message().ends_with("is not running"), "{}", late.text());
 }
+
+#[test]
+fn prune_tells_moments_of_one_second_apart() {
+    let d = daemon!();
+    let create = ["create", "--network", "none", "busybox", "true"];
+    let old = d.docker(&create).ok();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let young = d.docker(&create).ok();
+    let until = format!("until={}.{:09}", now.as_secs(), now.subsec_nanos());
+    let pruned = d.docker(&["container", "prune", "-f", "--filter", &until]).ok();
+    assert!(pruned.contains(&old) && !pruned.contains(&young), "{pruned}");
+}
+
+#[test]
+fn what_stands_on_the_same_layers_is_no_descendant() {
+    let d = daemon!();
+    let commit = |of: &str, label: &str, name: &str| {
+        d.docker(&["create", "--network", "none", "--name", label, of, "true"]).ok();
+        d.docker(&["commit", "-c", &format!("LABEL {label}=1"), label, name]).ok();
+    };
+    commit("busybox", "one", "first");
+    commit("busybox", "two", "second");
+    commit("first", "three", "third");
+    d.docker(&["create", "--network", "none", "--name", "four", "third", "true"]).ok();
+    let of = |image: &str| {
+        let filter = format!("ancestor={image}");
+        let names = d.docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]).ok();
+        let mut names: Vec<String> = names.lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(of("busybox"), "four one three two");
+    assert_eq!((of("first"), of("second")), ("four three".to_owned(), String::new()));
+}

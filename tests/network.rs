@@ -294,6 +294,13 @@ fn links_and_extra_hosts_are_written_down() {
     let run =
         ["run", "--rm", "--network", "net", "--link", "web:site", "busybox", "wget", "-qO-", "http://site/"];
     assert_eq!(d.docker(&run).ok(), "hello");
+    // Also of a network that is joined later; what a link means there need not be there yet.
+    d.docker(&["network", "create", "later"]).ok();
+    let run = ["run", "-d", "--name", "guest", "--network", "net", "--link", "nobody:none", "busybox"];
+    d.docker(&[&run[..], &["sleep", "1000"]].concat()).ok();
+    d.docker(&["network", "connect", "later", "web"]).ok();
+    d.docker(&["network", "connect", "--link", "web:place", "later", "guest"]).ok();
+    assert_eq!(d.docker(&["exec", "guest", "wget", "-qO-", "http://place/"]).ok(), "hello");
 }
 
 #[test]

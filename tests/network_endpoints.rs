@@ -86,6 +86,8 @@ fn links_follow_their_targets_and_can_be_dropped() {
     d.docker(&["rm", "--link", "nosuch"]).fails(1, "No such container: nosuch");
     let whole = d.docker(&["rm", "--link", "db"]);
     whole.fails(1, "Conflict, cannot remove the default link name of the container");
+    let told = d.docker(&["exec", "app", "env"]).ok();
+    assert!(told.lines().any(|line| line == "BASE_NAME=/app/base"), "{told}");
     // The link is a name of its target, whatever the two are called by now.
     d.docker(&["rename", "db", "store"]).ok();
     d.docker(&["rename", "app", "shop"]).ok();

@@ -69,6 +69,10 @@ impl Supervisor {
             self.forget_memory();
             return;
         }
+        if self.cgroup().is_some_and(|cgroup| cgroup.never_kills()) {
+            // No kill follows that could be counted.
+            return self.publish(&Event::Oom { at: Timestamp(wall_nanos()) });
+        }
         let now = Instant::now();
         self.memory.until = Some(now + SETTLE);
         self.memory.due = Some(now + PAUSE);

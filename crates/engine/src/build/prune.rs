@@ -113,7 +113,8 @@ impl Builds {
     /// When the disk fails.
     pub fn prune_now(&self, options: &PruneOptions) -> Result<Vec<CacheUsage>> {
         let until = ["until", "unused-for"].into_iter().flat_map(|key| options.filters.get(key));
-        let until = until.map(until_time).collect::<Result<Vec<i64>>>()?.into_iter().min();
+        let until = until.map(until_time).collect::<Result<Vec<Timestamp>>>()?.into_iter().min();
+        let until = until.map(Timestamp::as_second);
         let (usage, now) = (self.usage_now(), Timestamp::now().as_second());
         let mut total: u64 = usage.iter().map(own).sum();
         let keep = options.keep(total, self.free());

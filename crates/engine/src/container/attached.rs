@@ -24,10 +24,14 @@ impl Containers {
     /// The ids of the image that `asked` means and of all that were made from it.
     pub(super) fn descendants(&self, asked: &str) -> HashSet<String> {
         let Ok(ancestor) = self.images.resolve(asked) else { return HashSet::new() };
-        let layers = ancestor.diff_ids();
+        let (layers, history) = (ancestor.diff_ids(), self.images.made_by(&ancestor.id));
         let images = self.store.images();
+        // Images that differ in their settings alone stand on the same layers; how they were made tells them apart.
         let made_from = images.iter().filter(|image| {
-            image.id == ancestor.id || (!layers.is_empty() && image.diff_ids().starts_with(&layers))
+            image.id == ancestor.id
+                || (!layers.is_empty()
+                    && image.diff_ids().starts_with(&layers)
+                    && self.images.made_by(&image.id).starts_with(&history))
         });
         made_from.map(|image| image.id.to_string()).collect()
     }

@@ -36,6 +36,9 @@ impl Containers {
         platform: Option<&str>,
         request: CreateRequest,
     ) -> Result<CreateResponse> {
+        if request.config == ContainerConfig::default() {
+            return Err(Error::invalid("config cannot be empty in order to create a container"));
+        }
         let name = name
             .filter(|name| !name.is_empty())
             .map(|name| names::check(name).map(str::to_owned))

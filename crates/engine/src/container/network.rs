@@ -77,6 +77,18 @@ impl Containers {
         Ok(net)
     }
 
+    /// The variables that tell a container of those that it is linked to and that run.
+    pub(crate) fn linked_env(&self, record: &Record) -> Vec<String> {
+        let mut net = Net::default();
+        if record.host_config.network_mode == "bridge" {
+            for link in record.host_config.links.iter().flatten() {
+                // One that does not run has no address to tell of.
+                let _ = self.link(record, link, &mut net);
+            }
+        }
+        net.env
+    }
+
     /// What `--link` tells of another container on the default network.
     fn link(&self, record: &Record, link: &str, net: &mut Net) -> Result<()> {
         let (target, alias) = split_link(link);
@@ -171,16 +183,15 @@ impl Driver {
         check::settings(&settings, !known.is_user_defined(), Some(&known))?;
         check::mac(&settings.mac_address)?;
         allowed(&record, &known)?;
+        record.endpoints.insert(known.name().to_owned(), Box::new(settings.clone()));
         if self.life().state.is_active() {
-            let (networks, old) = (self.containers.networks.clone(), self.record());
-            let (network, wanted) = (known.clone(), settings.clone());
-            let joined = self.joined()?;
-            let work = move || networks.connect(&old, &network, &wanted, &joined);
+            let (networks, next) = (self.containers.networks.clone(), record.clone());
+            let (network, joined) = (known.clone(), self.joined()?);
+            let work = move || networks.connect(&next, &network, &settings, &joined);
             let changed = self.containers.pools.run(Class::Network, work).await?;
             self.follow(&record, changed).await?;
             self.announce("connect", &known);
         }
-        record.endpoints.insert(known.name().to_owned(), Box::new(settings));
         self.containers.log.synced(&whole(&record, &self.life())).await?;
         self.set_record(record);
         Ok(())

@@ -25,7 +25,7 @@ impl Containers {
         for container in self.all() {
             let view = container.view();
             let labels = view.record.config.labels.clone().unwrap_or_default();
-            let young = until.is_some_and(|until| view.record.created.0.div_euclid(1_000_000_000) > until);
+            let young = until.is_some_and(|until| i128::from(view.record.created.0) > until.as_nanosecond());
             if view.state().is_active() || young || !filters.labels_and_not(&labels) {
                 continue;
             }

@@ -57,10 +57,11 @@ impl Execs {
         let not_running = || Error::conflict(format!("container {} is not running", container.id()));
         let pid = view.state().process().ok_or_else(not_running)?.pid;
         let (engine, request) = (self.containers.config.clone(), request.clone());
+        let linked = self.containers.linked_env(&view.record);
         let making = move || {
             let root = Root::open(format!("/proc/{pid}/root"))
                 .map_err(|error| Error::internal(format!("open the container's root: {error}")))?;
-            process::exec(&engine, &view.record.config, &view.record.host_config, &root, &request)
+            process::exec(&engine, &view.record.config, &view.record.host_config, &root, &linked, &request)
         };
         self.containers.pools.run(Class::Host, making).await.map_err(unknown_user)
     }

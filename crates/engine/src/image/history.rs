@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use wharf_api::HistoryItem;
-use wharf_oci::Platform;
+use wharf_oci::{Digest, History, Platform};
 use wharf_store::Image;
 
 use super::Images;
@@ -26,6 +26,11 @@ impl Images {
             Ok(items)
         })
         .await
+    }
+
+    /// By what an image was made, the first first; nothing of one that cannot be read.
+    pub(crate) fn made_by(&self, id: &Digest) -> Vec<History> {
+        self.config(id).map(|config| config.history.clone()).unwrap_or_default()
     }
 
     fn steps(&self, image: &Image) -> Result<Vec<HistoryItem>> {
@@ -69,6 +74,11 @@ impl Images {
             of = image.parent.and_then(|parent| self.store.image(&parent));
         }
     }
+}
+
+/// A time as configs have it; what cannot be read was before all others.
+pub(super) fn moment(time: Option<&str>) -> Timestamp {
+    time.and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN)
 }
 
 /// Seconds since 1970 of a time as configs have it; what cannot be read counts as Go's zero time does in Unix seconds.

@@ -9,9 +9,10 @@ use wharf_oci::{ChainId, Digest, Reference};
 use wharf_store::Image;
 
 use super::Images;
-use super::history::unix;
+use super::history::{moment, unix};
 use super::inspect::size;
 use crate::error::{Error, Result};
+use crate::events::parse_timestamp;
 
 /// What to list.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +51,7 @@ impl Images {
         let shared = options.shared_size.then(|| shared_layers(&all));
         let mut list = Vec::new();
         for image in &all {
-            let created = unix(image.created.as_deref());
+            let created = moment(image.created.as_deref());
             if !window.contains(created) || !filters.labels_and_not(&image.labels) {
                 continue;
             }
@@ -70,14 +71,14 @@ impl Images {
                     .map(|name| name.familiar())
                     .collect()
             };
-            list.push(ImageSummary {
+            let summary = ImageSummary {
                 containers: users
                     .iter()
                     .filter(|user| user.image == id)
                     .count()
                     .try_into()
                     .unwrap_or(i64::MAX),
-                created,
+                created: unix(image.created.as_deref()),
                 descriptor: options.manifests.then(|| image.target.clone()),
                 labels: (!image.labels.is_empty()).then(|| image.labels.clone()),
                 manifests: options.manifests.then(|| vec![self.manifest(image)]),
@@ -87,10 +88,13 @@ impl Images {
                 shared_size: shared.as_ref().map_or(-1, |shared| shared_size(image, shared)),
                 size: size(image),
                 id,
-            });
+            };
+            list.push((created, summary));
         }
-        list.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-        Ok(list)
+        list.sort_by(|(made, one), (other_made, other)| {
+            other_made.cmp(made).then_with(|| one.id.cmp(&other.id))
+        });
+        Ok(list.into_iter().map(|(_, summary)| summary).collect())
     }
 
     fn names_by_image(&self) -> HashMap<Digest, Vec<Reference>> {
@@ -115,21 +119,21 @@ impl Images {
         Ok(window)
     }
 
-    fn created_at(&self, name: &str) -> Result<i64> {
-        Ok(unix(self.resolve(name)?.created.as_deref()))
+    fn created_at(&self, name: &str) -> Result<Timestamp> {
+        Ok(moment(self.resolve(name)?.created.as_deref()))
     }
 }
 
-/// Which times of making are wanted, Unix seconds.
+/// Which times of making are wanted.
 #[derive(Debug, Default)]
 struct Window {
-    before: Option<i64>,
-    since: Option<i64>,
-    until: Option<i64>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 impl Window {
-    fn contains(&self, created: i64) -> bool {
+    fn contains(&self, created: Timestamp) -> bool {
         self.before.is_none_or(|before| created < before)
             && self.since.is_none_or(|since| created > since)
             && self.until.is_none_or(|until| created <= until)
@@ -173,23 +177,23 @@ pub(super) fn invalid(error: wharf_api::filters::FilterError) -> Error {
     Error::invalid(error.to_string())
 }
 
-/// `until` of lists and prunes: a time or a duration before now, as Unix seconds.
-pub(crate) fn until_time(text: &str) -> Result<i64> {
+/// `until` of lists and prunes: a time or a duration before now.
+pub(crate) fn until_time(text: &str) -> Result<Timestamp> {
     let refuse = || Error::invalid(format!("failed to parse value as time or duration: {text:?}"));
     if let Some(ago) = go_duration(text) {
-        return Ok(Timestamp::now().as_second() - ago);
+        return Ok(Timestamp::now() - jiff::SignedDuration::from_secs(ago));
     }
     if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time.as_second());
+        return Ok(time);
     }
-    if let Ok(seconds) = text.split('.').next().unwrap_or_default().parse::<i64>() {
-        return Ok(seconds);
+    if let Ok(Some(nanos)) = parse_timestamp(text) {
+        return Timestamp::from_nanosecond(i128::from(nanos)).map_err(|_| refuse());
     }
     let midnight =
         text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(Into::into));
     let zoned =
         midnight.map_err(|_| refuse())?.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| refuse())?;
-    Ok(zoned.timestamp().as_second())
+    Ok(zoned.timestamp())
 }
 
 /// Seconds of a Go duration such as `1h30m`; none if it is not one.

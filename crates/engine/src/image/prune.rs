@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use wharf_api::{Filters, ImagesPruned};
 use wharf_oci::Digest;
 
 use super::Images;
-use super::history::unix;
 use super::list::{invalid, until_time};
 use crate::error::{ErrorKind, Result};
 use crate::events::Kind;
@@ -29,8 +29,8 @@ impl Images {
         let mut pruned = ImagesPruned::default();
         let mut deleted = Vec::new();
         for image in &all {
-            let old =
-                until.is_none_or(|until| image.created.is_some() && unix(image.created.as_deref()) <= until);
+            let made = image.created.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+            let old = until.is_none_or(|until| made.is_some_and(|made| made <= until));
             let wanted =
                 old && filters.labels_and_not(&image.labels) && !users.contains(&image.id.to_string());
             if !wanted || parents.contains(&image.id) {

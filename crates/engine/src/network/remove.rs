@@ -93,7 +93,7 @@ impl Networks {
                 known.is_user_defined()
                     && filters.labels("label", labels)
                     && !excluded(filters, labels)
-                    && until.is_none_or(|until| made.is_some_and(|made| made.as_second() <= until))
+                    && until.is_none_or(|until| made.is_some_and(|made| made <= until))
                     && !state.sandboxes.values().any(|one| one.endpoint(known.id()).is_some())
             };
             state.known.values().filter(passes).map(|known| known.id().to_owned()).collect()
@@ -119,6 +119,6 @@ fn excluded(filters: &Filters, labels: &BTreeMap<String, String>) -> bool {
     })
 }
 
-fn until(filters: &Filters) -> Result<Option<i64>> {
+fn until(filters: &Filters) -> Result<Option<jiff::Timestamp>> {
     filters.single("until").map_err(|error| Error::invalid(error.to_string()))?.map(until_time).transpose()
 }

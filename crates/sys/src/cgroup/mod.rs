@@ -262,6 +262,14 @@ impl Cgroup {
         }
     }
 
+    /// Whether the kernel kills none of its processes for memory: they sleep until there is some (version 1).
+    pub fn never_kills(&self) -> bool {
+        let file = self.controller("memory").map(|dir| dir.join("memory.oom_control"));
+        file.is_some_and(|file| {
+            files::read_field(&file, "oom_kill_disable").is_ok_and(|value| value == Some(1))
+        })
+    }
+
     /// Sets limits.
     ///
     /// # Errors

@@ -491,7 +491,7 @@ fn joining(
         cmd: Some(wanted.arguments),
         ..ExecCreateRequest::default()
     };
-    process::exec(&build.builds.config, &config, &record.host_config, &root, &ask)
+    process::exec(&build.builds.config, &config, &record.host_config, &root, &[], &ask)
         .map_err(|error| error.to_string())
 }
 

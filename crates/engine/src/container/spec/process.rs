@@ -47,6 +47,7 @@ pub(super) fn first(ask: &Build<'_>) -> Result<Process> {
 }
 
 /// A process added to a running container with exec, by the container's own configuration and what the request says.
+/// `linked`: the variables that tell of linked containers.
 ///
 /// # Errors
 /// As at start: an unknown user or group, a name or value with a NUL byte.
@@ -55,6 +56,7 @@ pub fn exec(
     config: &ContainerConfig,
     host: &HostConfig,
     root: &Root,
+    linked: &[String],
     ask: &ExecCreateRequest,
 ) -> Result<Process> {
     let user = if ask.user.is_empty() { &config.user } else { &ask.user };
@@ -66,7 +68,7 @@ pub fn exec(
         terminal: ask.tty,
         console_size: ask.console_size.and_then(console),
         args: ask.cmd.clone().unwrap_or_default(),
-        env: environment(config, ask.tty, &identity, &[], list(&ask.env))?,
+        env: environment(config, ask.tty, &identity, linked, list(&ask.env))?,
         cwd: cwd(cwd_wanted),
         rlimits: rlimits(engine, host)?,
         no_new_privileges: opts.no_new_privileges.unwrap_or(engine.no_new_privileges),
@@ -218,11 +220,11 @@ mod tests {
             ContainerConfig { user: "5".to_owned(), working_dir: "/w".to_owned(), ..config(&["A=1"]) };
         let ask = ExecCreateRequest { cmd: Some(vec!["id".to_owned()]), ..ExecCreateRequest::default() };
         let engine = EngineConfig::default();
-        let process = exec(&engine, &config, &HostConfig::default(), &root, &ask).unwrap();
+        let process = exec(&engine, &config, &HostConfig::default(), &root, &[], &ask).unwrap();
         assert_eq!((process.user.uid, process.cwd.as_str(), process.terminal), (5, "/w", false));
         let ask =
             ExecCreateRequest { user: "0".to_owned(), privileged: true, working_dir: "/v".to_owned(), ..ask };
-        let process = exec(&engine, &config, &HostConfig::default(), &root, &ask).unwrap();
+        let process = exec(&engine, &config, &HostConfig::default(), &root, &[], &ask).unwrap();
         assert_eq!((process.user.uid, process.cwd.as_str()), (0, "/v"));
         assert!(process.capabilities.unwrap().effective.len() >= 14);
     }

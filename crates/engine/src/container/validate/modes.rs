@@ -15,7 +15,7 @@ fn some(list: Option<&Vec<String>>) -> bool {
 
 pub(super) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     let peer = joined(&host.network_mode);
-    if peer == Some("") {
+    if peer == Some("") || host.network_mode == "container" {
         return Err(Error::invalid("invalid network mode: invalid container format container:<name|id>"));
     }
     if host.uts_mode == "host" && !config.hostname.is_empty() {
@@ -90,6 +90,7 @@ mod tests {
         };
         let network = "invalid network mode: invalid container format container:<name|id>";
         assert_eq!(of(|host| host.network_mode = "container:".to_owned()), network);
+        assert_eq!(of(|host| host.network_mode = "container".to_owned()), network);
         assert_eq!(of(|host| host.pid_mode = "private".to_owned()), "invalid PID mode: private");
         assert_eq!(of(|host| host.pid_mode = "container:".to_owned()), "invalid PID mode: container:");
         assert_eq!(of(|host| host.ipc_mode = "foo".to_owned()), "invalid IPC mode: foo");
