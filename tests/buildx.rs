@@ -5,7 +5,9 @@
 mod buildx {
     pub mod frontend;
     pub mod program;
+    pub mod protected;
     pub mod record;
+    pub mod remapped;
     pub mod scan;
 }
 
