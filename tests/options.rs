@@ -405,3 +405,33 @@ fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
     // The client takes every "no such file or directory" for a program that is not there.
     seen("data/nothing", "true").fails(127, "cannot access path");
 }
+
+/// Takes a test's own mounts away again.
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l", "-R", &self.0]).status();
+    }
+}
+
+#[test]
+fn the_whole_host_can_be_mounted_beside_a_mount_namespace_s_file() {
+    let d = daemon!();
+    let folder = d.path("kept").display().to_string();
+    // As snapd keeps the namespaces of its programs.
+    let script = "mkdir $0 && mount --bind $0 $0 && mount --make-private $0 && touch $0/ns $0/beside && unshare --mount=$0/ns true";
+    let made = std::process::Command::new("sh").args(["-ec", script, &folder]).status().unwrap();
+    let _mounted = Mounted(folder.clone());
+    assert!(made.success());
+    assert_eq!(run(&d, &["-v", &format!("{folder}:/kept")], "ls /kept"), "beside\nns");
+    let shown = run(
+        &d,
+        &["-v", "/:/host:ro"],
+        &format!("ls /host{folder}; cat /host/proc/1/comm; touch /host/x; ls -d /host/bin/busybox 2>&1"),
+    );
+    let own = std::fs::read_to_string("/proc/1/comm").unwrap();
+    assert!(shown.starts_with(&format!("beside\nns\n{own}")), "{shown}");
+    // Elsewhere than in the container's own tree, which is mounted over the host's while it is made.
+    assert!(run(&d, &["-v", "/:/host"], "mount | grep -c ' on /host type overlay' || true") == "0");
+}

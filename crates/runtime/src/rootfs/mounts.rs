@@ -2,14 +2,14 @@
 
 use std::{
     ffi::OsStr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags},
+    fs::{CWD, FileType, Mode, OFlags},
     io::Errno,
-    mount::MountAttrFlags,
+    mount::{MountAttrFlags, UnmountFlags},
 };
 use wharf_sys::{
     mount::{Attributes, DetachedMount, Propagation},
@@ -48,7 +48,12 @@ pub(crate) fn make(tree: &mut Tree, mount: &PlannedMount<'_>, label: &str) -> Re
     let place = find_place(&tree.root, mount.destination, is_directory, follow)?;
     check_place(place.as_fd(), mount)?;
     match &mount.what {
-        What::Bind { tree: source, .. } => bind(source, &mount.options, place.as_fd()),
+        What::Bind { tree: copy, source, .. } => match (bind(copy, &mount.options, place.as_fd()), source) {
+            (Err(error), Some(source)) if error.errno() == Errno::LOOP => {
+                bind_from_here(tree, mount, source, place.as_fd())
+            }
+            (bound, _) => Ok(bound?),
+        },
         What::New { kind, source } => {
             let made = new(kind, source, &mount.options, label)?;
             made.attach(place.as_fd())?;
@@ -139,7 +144,11 @@ fn check_place(place: BorrowedFd<'_>, mount: &PlannedMount<'_>) -> Result<()> {
     Ok(())
 }
 
-fn bind(source: &DetachedMount, options: &Options<'_>, place: BorrowedFd<'_>) -> Result<()> {
+fn bind(
+    source: &DetachedMount,
+    options: &Options<'_>,
+    place: BorrowedFd<'_>,
+) -> std::result::Result<(), wharf_sys::error::Error> {
     // Attributes first: a read-only mount is never writable, even for an instant.
     let own = options.own.attributes();
     if !own.is_empty() {
@@ -151,7 +160,23 @@ fn bind(source: &DetachedMount, options: &Options<'_>, place: BorrowedFd<'_>) ->
     }
     let (propagation, recursive) = options.propagation.unwrap_or((Propagation::Private, true));
     source.set_attr(&Attributes::new().propagation(propagation), recursive)?;
-    source.attach(place)?;
+    source.attach(place)
+}
+
+/// Binds a tree that has the file of a mount namespace mounted in it (snapd keeps some): the kernel attaches none of
+/// those in a namespace that is younger, and leaves them out of all copies that a new namespace has.
+fn bind_from_here(tree: &Tree, mount: &PlannedMount<'_>, source: &str, place: BorrowedFd<'_>) -> Result<()> {
+    let copy = DetachedMount::clone_tree(CWD, source, true)?;
+    bind(&copy, &mount.options, place)?;
+    // The host's root has the container's mounted over it in here, which came along.
+    let identity = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let seen =
+        tree.root.open_at(mount.destination, OFlags::PATH, Mode::empty()).map_err(LaunchError::other)?;
+    let same = identity(seen.as_fd()).and_then(|seen| Ok(seen == identity(copy.as_fd())?));
+    if !same.map_err(LaunchError::other)? {
+        let over = format!("/proc/self/fd/{}", seen.as_raw_fd());
+        rustix::mount::unmount(over, UnmountFlags::DETACH).map_err(LaunchError::other)?;
+    }
     Ok(())
 }
 

@@ -27,8 +27,8 @@ pub(crate) struct PlannedMount<'a> {
 /// What is mounted.
 #[derive(Debug)]
 pub(crate) enum What<'a> {
-    /// A copy of something of the host.
-    Bind { tree: DetachedMount, is_directory: bool },
+    /// A copy of something of the host. `source`: where it is, if all that is mounted below it comes along.
+    Bind { tree: DetachedMount, is_directory: bool, source: Option<&'a str> },
     /// A new file system, made inside the container's namespaces.
     New { kind: &'a str, source: &'a str },
     /// The container's own part of each version 1 hierarchy, by the name of its mount point.
@@ -49,10 +49,12 @@ fn prepare_one<'a>(mount: &'a Mount, spec: &'a Spec, cgroup: Option<&Cgroup>) ->
     };
     let what = if options.bind.is_some() || mount.kind == "bind" {
         let (tree, is_directory) = bind_source(mount, &options).map_err(|error| failed(&error))?;
-        if options.id_map || !mount.uid_mappings.is_empty() {
+        let mapped = options.id_map || !mount.uid_mappings.is_empty();
+        if mapped {
             id_map(&tree, mount, spec).map_err(|error| failed(&error))?;
         }
-        What::Bind { tree, is_directory }
+        let whole = options.bind == Some(true) && !mapped && in_another_container(&mount.source).is_none();
+        What::Bind { tree, is_directory, source: whole.then_some(mount.source.as_str()) }
     } else if mount.kind == "cgroup" {
         cgroup_view(cgroup).map_err(|error| failed(&error))?
     } else {
@@ -113,7 +115,7 @@ pub(crate) fn keep_sysfs(mounts: &mut [PlannedMount<'_>]) -> Result<()> {
         if let What::New { kind: "sysfs", source } = mount.what {
             let attributes = mount.options.own.initial();
             let tree = DetachedMount::new("sysfs", source, &mount.options.data, attributes)?;
-            mount.what = What::Bind { tree, is_directory: true };
+            mount.what = What::Bind { tree, is_directory: true, source: None };
         }
     }
     Ok(())
