@@ -69,6 +69,7 @@ fn an_image_in_use_stays() {
             &id[..12]
         ),
     );
+    d.docker(&["rmi", " "]).fails(1, "image name cannot be blank");
     let said = d.docker(&["rmi", "-f", "busybox"]).ok();
     assert!(said.starts_with("Untagged: busybox:latest\nDeleted: sha256:"), "{said}");
     d.docker(&["start", &id]).ok();

@@ -94,6 +94,18 @@ fn archives_and_addresses_are_added() {
 }
 
 #[test]
+fn a_dockerfile_comes_from_standard_input_beside_its_context() {
+    let d = daemon!();
+    let context = Context::new("FROM nosuch\n");
+    context.put("foo", "bar");
+    let command = context.command(&d, &["-q", "-t", "piped", "-f", "-"]);
+    client::run(command, b"FROM busybox\nCOPY . /c/\n").ok();
+    let there =
+        d.docker(&["run", "--rm", "--network", "none", "piped", "sh", "-c", "cd /c && ls && cat foo"]);
+    assert_eq!(there.ok(), "Dockerfile\nfoo\nbar");
+}
+
+#[test]
 fn contexts_come_from_addresses() {
     let d = daemon!();
     let folder = tempfile::tempdir().unwrap();
@@ -125,6 +137,15 @@ fn contexts_come_from_addresses() {
     }
     let reply = d.post(&format!("/build?remote={address}/nosuch"), &serde_json::Value::Null);
     assert!(reply.text().contains("404"), "{}", reply.text());
+    // Images do too.
+    let said = d.docker(&["import", "-c", "CMD x", &format!("{address}/c.tgz"), "fetched:1"]).ok();
+    assert!(said.starts_with(&format!("Downloading from {address}/c.tgz\nsha256:")), "{said}");
+    let comment = d.docker(&["history", "--format", "{{.Comment}}", "fetched:1"]).ok();
+    assert_eq!(comment, format!("Imported from {address}/c.tgz"));
+    d.docker(&["import", &format!("{address}/nosuch")]).fails(1, "with status 404 Not Found");
+    let reply = d.post("/images/create?fromSrc=file:///etc/passwd", &serde_json::Value::Null);
+    assert!(reply.text().contains("unsupported protocol scheme"), "{}", reply.text());
+    d.docker(&["import", "http://127.0.0.1:1/x"]).fails(1, "connect: connection refused");
 }
 
 /// A repository with one file at two commits, served by git itself.

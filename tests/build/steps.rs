@@ -47,6 +47,29 @@ fn steps_are_told_in_their_order_and_the_cache_spares_them() {
 }
 
 #[test]
+fn triggers_empty_builds_and_anothers_network() {
+    let d = daemon!();
+    let parent = Context::new("FROM busybox\nONBUILD RUN echo one\nONBUILD ENV A=b\nCMD []\nENTRYPOINT []\n");
+    parent.build(&d, &["-q", "-t", "parent"]).ok();
+    let command = "{{json .Config.Cmd}} {{json .Config.Entrypoint}}";
+    assert_eq!(d.docker(&["image", "inspect", "-f", command, "parent"]).ok(), "null null");
+    let told = plain(&Context::new("FROM parent\nENV C=d\n").build(&d, &[]));
+    let head = "Step 1/2 : FROM parent\n# Executing 2 build triggers\n ---> Running in ID\none\n";
+    assert!(told.contains(head), "{told}");
+    let empty = Context::new("FROM scratch\n").build(&d, &[]);
+    empty.fails(1, "No image was generated. Is your Dockerfile empty?");
+    let plainly = plain(&Context::new("FROM scratch\nENV A=b\n").build(&d, &[]));
+    assert!(plainly.contains("Step 1/2 : FROM scratch\n ---> \nStep 2/2"), "{plainly}");
+    let other = d.docker(&["run", "-d", "--hostname", "other", "busybox", "sleep", "1000"]).ok();
+    let network = format!("container:{other}");
+    let joined = Context::new("FROM busybox\nRUN readlink /proc/self/ns/net\n");
+    let said = joined.build(&d, &["--network", &network]).ok();
+    let theirs = d.docker(&["exec", &other, "readlink", "/proc/self/ns/net"]).ok();
+    assert!(said.contains(&theirs), "{theirs} is not in {said}");
+    d.docker(&["rm", "-f", &other]).ok();
+}
+
+#[test]
 fn what_goes_wrong_is_said_as_dockerd_says_it() {
     let d = daemon!();
     let failed = |text: &str, flags: &[&str]| {

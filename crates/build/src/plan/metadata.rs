@@ -36,7 +36,7 @@ impl Planner<'_> {
             Instruction::Cmd(command) => {
                 let words = with_shell(command, &state.image.config);
                 state.record(format!("CMD {}", quoted(&words)));
-                state.image.config.cmd = Some(words);
+                state.image.config.cmd = some(words);
                 // Of both forms, as BuildKit has it.
                 state.image.config.args_escaped = true;
                 state.command_given = true;
@@ -44,7 +44,7 @@ impl Planner<'_> {
             Instruction::Entrypoint(command) => {
                 let words = with_shell(command, &state.image.config);
                 state.record(format!("ENTRYPOINT {}", quoted(&words)));
-                state.image.config.entrypoint = Some(words);
+                state.image.config.entrypoint = some(words);
                 if !state.command_given {
                     state.image.config.cmd = None;
                 }
@@ -278,6 +278,11 @@ impl StageState {
             empty_layer,
         });
     }
+}
+
+/// No command at all is none.
+fn some(words: Vec<String>) -> Option<Vec<String>> {
+    Some(words).filter(|words| !words.is_empty())
 }
 
 /// The command as it is run: by the stage's shell, or as it is.

@@ -83,6 +83,8 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// The stages that it takes, by number, in their order.
     pub stages: Vec<usize>,
+    /// How many instructions of its base image (`ONBUILD`) each stage begins with, where there are any.
+    pub triggers: BTreeMap<usize, usize>,
 }
 
 /// Why there is no plan.

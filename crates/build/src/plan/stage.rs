@@ -25,6 +25,8 @@ pub(super) struct Planner<'a> {
     /// The arguments above the first `FROM`, and those of the platforms.
     pub(super) globals: BTreeMap<String, String>,
     pub(super) stages: Vec<Option<StageState>>,
+    /// How many triggers of its base each stage has, if any.
+    triggers: BTreeMap<usize, usize>,
     /// Images copied or mounted from, by reference.
     sources: BTreeMap<String, NodeId>,
     /// The nodes of the client's directories, once something is taken from them.
@@ -71,6 +73,7 @@ impl<'a> Planner<'a> {
             graph: Graph::default(),
             globals: platform_arguments(options),
             stages: vec![None; dockerfile.stages.len()],
+            triggers: BTreeMap::new(),
             sources: BTreeMap::new(),
             locals: BTreeMap::new(),
             warnings: dockerfile.warnings.clone(),
@@ -121,6 +124,7 @@ impl<'a> Planner<'a> {
         above.push(at);
         let mut state = self.begin(at, above)?;
         let triggers = triggers(&mut state, self.dockerfile.directives.escape, stage.lines)?;
+        self.triggers.extend((!triggers.is_empty()).then_some((at, triggers.len())));
         let instructions: Vec<&Located<Instruction>> = triggers.iter().chain(&stage.instructions).collect();
         for needed in self.needs(at, &instructions) {
             self.stage(needed, above)?;
@@ -357,6 +361,7 @@ impl<'a> Planner<'a> {
             config: state.image,
             warnings: self.warnings,
             stages,
+            triggers: self.triggers,
         })
     }
 }

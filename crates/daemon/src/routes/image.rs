@@ -55,6 +55,9 @@ pub(crate) async fn remove(call: Call) -> Result<Answer> {
     let query = &call.query;
     let platforms = platforms(&call, "platforms", 50)?;
     let images = &call.engine().images;
+    if call.id().trim().is_empty() {
+        return Err(Error::invalid("image name cannot be blank"));
+    }
     let done = images.remove(call.id(), query.flag("force"), query.flag("noprune"), &platforms).await?;
     answer::json(&done)
 }
@@ -88,10 +91,9 @@ pub(crate) async fn create(call: Call) -> Result<Answer> {
     if !query.get("fromImage").is_empty() {
         return pull(call).await;
     }
-    match query.get("fromSrc") {
-        "-" => {}
-        "" => return Err(Error::invalid("neither fromImage nor fromSrc is given")),
-        _ => return Err(not_available("import from a URL")),
+    let source = query.get("fromSrc").to_owned();
+    if source.is_empty() {
+        return Err(Error::invalid("neither fromImage nor fromSrc is given"));
     }
     let platform = platform_text(&call)?;
     let options = ImportOptions {
@@ -102,7 +104,11 @@ pub(crate) async fn create(call: Call) -> Result<Answer> {
         platform,
     };
     let app = call.app.clone();
-    let progress = app.engine.images.import(options, call.into_stream()).await?;
+    let images = &app.engine.images;
+    let progress = match source.as_str() {
+        "-" => images.import(options, call.into_stream()).await?,
+        address => images.import_from(options, address).await?,
+    };
     answer::checked_stream(JSON, progress).await
 }
 

@@ -126,9 +126,9 @@ impl Containers {
     }
 }
 
-/// What the request says, changed by its instructions and filled up from the container.
+/// What the request says (the container's own, if nothing), changed by its instructions and filled up from the container.
 fn image_config(container: &ContainerConfig, options: &CommitOptions) -> Result<Config> {
-    let mut wanted: Config = converted(&options.config.clone().unwrap_or_default())?;
+    let mut wanted: Config = converted(options.config.as_ref().unwrap_or(container))?;
     wharf_build::plan::change(&mut wanted, &options.changes)
         .map_err(|error| Error::invalid(error.to_string()))?;
     let mut merged: ContainerConfig = converted(&wanted)?;
@@ -156,11 +156,11 @@ mod tests {
             ..ContainerConfig::default()
         };
         let options = CommitOptions {
-            changes: vec!["ENV A=new".to_owned(), "EXPOSE 80".to_owned()],
+            changes: vec!["ENV B=new".to_owned(), "EXPOSE 80".to_owned()],
             ..CommitOptions::default()
         };
         let config = image_config(&container, &options).unwrap();
-        assert_eq!(config.env, ["A=new", "B=2"]);
+        assert_eq!(config.env, ["A=container", "B=new"]);
         assert_eq!((config.user.as_str(), config.cmd), ("7", Some(vec!["sh".to_owned()])));
         assert!(config.exposed_ports.contains_key("80/tcp"));
         let wrong = CommitOptions { changes: vec!["RUN x".to_owned()], ..CommitOptions::default() };

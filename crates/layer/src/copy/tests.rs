@@ -76,6 +76,28 @@ fn a_file_goes_into_directories() {
 }
 
 #[test]
+fn directories_are_made_behind_links_and_inside() {
+    let trees = Trees::new();
+    let outside = tempfile::tempdir().unwrap();
+    let root = trees.target.path();
+    symlink(outside.path().join("new"), root.join("out")).unwrap();
+    symlink("/../../..", root.join("top")).unwrap();
+    symlink(Path::new("top/deep").join("er"), root.join("far")).unwrap();
+    for (to, there) in [("/out/", outside.path().join("new/a")), ("/far/x/", "deep/er/x/a".into())] {
+        trees.plain("d/a", to).unwrap();
+        assert_eq!(trees.read(there.strip_prefix("/").unwrap_or(&there).to_str().unwrap()), "1", "{to}");
+        assert!(root.join(to.trim_matches('/').split('/').next().unwrap()).is_symlink(), "{to}");
+    }
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    symlink("two", root.join("one")).unwrap();
+    symlink("one", root.join("two")).unwrap();
+    symlink("self/x", root.join("self")).unwrap();
+    for round in ["/one/", "/self/"] {
+        trees.plain("d/a", round).unwrap_err();
+    }
+}
+
+#[test]
 fn owners_and_modes_are_given() {
     let trees = Trees::new();
     let mode = Some("640".parse().unwrap());

@@ -19,6 +19,8 @@ use crate::whiteout::is_overlay_xattr;
 const IMPLIED_MODE: u32 = 0o755;
 /// How deep directories may nest.
 const DEEPEST: usize = 4096;
+/// How many links may lead to one another, as the kernel has it.
+const LINKS: usize = 40;
 
 /// One copy under way.
 pub(super) struct Walk<'a> {
@@ -124,16 +126,34 @@ impl<'a> Walk<'a> {
 
     /// [`Self::make`]; whether the last one is new.
     fn make_new(&mut self, path: &Path) -> Result<bool> {
+        self.make_behind(path, LINKS)
+    }
+
+    /// [`Self::make_new`], also behind `links` links that lead to nothing yet: what they name is made, inside the target.
+    fn make_behind(&mut self, path: &Path, links: usize) -> Result<bool> {
         match self.target.stat_follow(path) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => return Ok(false),
             Ok(_) => return Err(Error::OverwriteWithDirectory(path.to_owned())),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(parent) = path.parent() {
-            self.make(parent)?;
+        let above = path.parent().unwrap_or(Path::new(""));
+        if !above.as_os_str().is_empty() {
+            self.make_behind(above, links)?;
         }
         let Some((parent, name)) = self.target.parent(path)? else { return Ok(false) };
+        match parent.stat(&name) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                let Some(links) = links.checked_sub(1) else {
+                    return Err(RootError::new("mkdir", path, Errno::LOOP).into());
+                };
+                let link = PathBuf::from(parent.read_link(&name)?);
+                let led = self.target.canonicalize(above)?.join(link);
+                return self.make_behind(&super::clean(&led.to_string_lossy()), links);
+            }
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
         parent.mkdir(&name, IMPLIED_MODE)?;
         let (uid, gid) = self.options.owner.unwrap_or((0, 0));
         parent.chown(&name, uid, gid)?;

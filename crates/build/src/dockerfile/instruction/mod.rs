@@ -224,7 +224,10 @@ fn onbuild(rest: &str, heredocs: Vec<Heredoc>, escape: char) -> Result<Instructi
         text.push_str(&heredoc.content);
         text.push_str(&heredoc.name);
     }
-    parse(rest, heredocs, escape)?;
+    // What nobody knows is left to the build that it is for: another builder's may know it.
+    if NAMES.contains(&trigger.as_str()) {
+        parse(rest, heredocs, escape)?;
+    }
     Ok(Instruction::Onbuild(text))
 }
 
@@ -261,6 +264,9 @@ mod tests {
             "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"
         );
         assert_eq!(read("ONBUILD COPY a").unwrap_err(), copy::too_few("COPY"));
+        assert!(
+            matches!(read("ONBUILD /bin/x --y").unwrap(), Instruction::Onbuild(text) if text == "/bin/x --y")
+        );
     }
 
     #[test]

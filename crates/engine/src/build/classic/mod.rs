@@ -116,6 +116,10 @@ impl Builds {
             return Err(Error::internal("nothing was planned").into());
         };
         let _ = told.send(Told::Steps(render::steps(&build, &planned)));
+        if render::is_empty(&planned) {
+            let message = "No image was generated. Is your Dockerfile empty?";
+            return Err(Error::internal(message).into());
+        }
         let unused = options.unused(&planned);
         let solved = build.solve(planned, &request).await?;
         let wishes = Wishes { inline_cache: options.inline_cache(), ..Wishes::default() };

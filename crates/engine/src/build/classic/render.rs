@@ -39,6 +39,8 @@ pub(super) struct Line {
     runs: bool,
     /// It begins a stage.
     begins: bool,
+    /// How many instructions its base image adds.
+    triggers: usize,
     /// What it is called.
     id: String,
     /// How errors of it begin: `COPY failed: `.
@@ -51,7 +53,7 @@ pub(super) fn steps(build: &Build, planned: &Planned) -> Vec<Line> {
     let digests = Steps::digests(build, graph);
     let mut lines = Vec::new();
     let mut id = Digest::of(b"");
-    let mut push = |text: &str, at: Lines, begins: bool, name: &str| {
+    let mut push = |text: &str, at: Lines, begins: Option<usize>, name: &str| {
         let of_this = graph.nodes().filter(|(_, node)| node.lines == Some(at));
         let mut vertices = Vec::new();
         let mut runs = false;
@@ -63,24 +65,36 @@ pub(super) fn steps(build: &Build, planned: &Planned) -> Vec<Line> {
         hasher.update(id.hex().as_bytes());
         hasher.update(text.as_bytes());
         id = hasher.finish();
-        let (text, id, name) = (text.trim().to_owned(), id.hex()[..12].to_owned(), name.to_owned());
-        lines.push(Line { text, vertices, runs, begins, id, name });
+        let (text, name) = (text.trim().to_owned(), name.to_owned());
+        // An empty tree has no name.
+        let id = if text == "FROM scratch" { String::new() } else { id.hex()[..12].to_owned() };
+        let triggers = begins.unwrap_or(0);
+        lines.push(Line { text, vertices, runs, begins: begins.is_some(), triggers, id, name });
     };
     for argument in &planned.dockerfile.arguments {
-        push(&argument.text, argument.lines, false, "ARG");
+        push(&argument.text, argument.lines, None, "ARG");
     }
     for at in &planned.plan.stages {
         let stage = &planned.dockerfile.stages[*at];
-        push(&stage.text, stage.lines, true, "FROM");
+        let triggers = planned.plan.triggers.get(at).copied().unwrap_or(0);
+        push(&stage.text, stage.lines, Some(triggers), "FROM");
         for located in &stage.instructions {
             let name = match &located.item {
                 Instruction::Copy(_) | Instruction::Add(_) => located.item.name(),
                 _ => "",
             };
-            push(&located.text, located.lines, false, name);
+            push(&located.text, located.lines, None, name);
         }
     }
     lines
+}
+
+/// Whether nothing is asked for but an empty tree.
+pub(super) fn is_empty(planned: &Planned) -> bool {
+    let Some(stage) = planned.plan.stages.last().and_then(|at| planned.dockerfile.stages.get(*at)) else {
+        return true;
+    };
+    planned.plan.result.is_none() && stage.instructions.is_empty() && stage.base == "scratch"
 }
 
 /// Writes the lines.
@@ -194,8 +208,17 @@ impl Render {
     async fn head(&mut self) {
         if !std::mem::replace(&mut self.headed, true) {
             let (number, count) = (self.at + 1, self.lines.len());
-            let text = format!("Step {number}/{count} : {}\n", self.lines[self.at].text);
+            let line = &self.lines[self.at];
+            let triggers = match line.triggers {
+                0 => String::new(),
+                1 => "# Executing 1 build trigger\n".to_owned(),
+                many => format!("# Executing {many} build triggers\n"),
+            };
+            let text = format!("Step {number}/{count} : {}\n", line.text);
             self.say(stream_message(text), false).await;
+            if !triggers.is_empty() {
+                self.say(stream_message(triggers), false).await;
+            }
         }
     }
 

@@ -55,7 +55,12 @@ pub(super) fn environment(build: &Build, execute: &Execute) -> Result<Vec<String
 }
 
 fn config(host: &Hosted<'_>, execute: &Execute) -> Result<ContainerConfig, String> {
-    let hostname = if execute.hostname.is_empty() { HOSTNAME } else { &execute.hostname };
+    let hostname = match execute.hostname.as_str() {
+        // Another container's network comes with that one's name.
+        "" if network(host, execute.network)?.starts_with("container:") => "",
+        "" => HOSTNAME,
+        hostname => hostname,
+    };
     Ok(ContainerConfig {
         hostname: hostname.to_owned(),
         user: execute.user.clone(),
