@@ -294,6 +294,12 @@ fn links_and_extra_hosts_are_written_down() {
     let run =
         ["run", "--rm", "--network", "net", "--link", "web:site", "busybox", "wget", "-qO-", "http://site/"];
     assert_eq!(d.docker(&run).ok(), "hello");
+    // What shares another's network is found where that one is.
+    d.docker(&["run", "-d", "--name", "near", "--network", "container:db", "busybox", "sleep", "1000"]).ok();
+    let run = ["run", "--rm", "--link", "near:side", "busybox", "cat", "/etc/hosts"];
+    assert!(d.docker(&run).ok().lines().any(|line| line.starts_with(&format!("{address}\tside "))));
+    let own = d.docker(&["run", "--name", "me", "--network", "container:me", "busybox"]);
+    own.fails(125, "cannot join own network namespace");
     // Also of a network that is joined later; what a link means there need not be there yet.
     d.docker(&["network", "create", "later"]).ok();
     let run = ["run", "-d", "--name", "guest", "--network", "net", "--link", "nobody:none", "busybox"];

@@ -402,6 +402,14 @@ fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
     let whole =
         ["run", "--rm", "--network", "none", "--mount", "type=image,source=two,target=/image", "busybox"];
     assert_eq!(d.docker(&[&whole[..], &["ls", "/image/data/in"]].concat()).ok(), "new\nold");
+    // Whoever mounts it needs it for every start.
+    d.docker(&["create", "--name", "reader", "--mount", "type=image,source=two,target=/image", "busybox"])
+        .ok();
+    let used = d.docker(&["rmi", "two"]);
+    used.fails(1, "is using its referenced image");
+    d.docker(&["rmi", "-f", &d.docker(&["images", "-q", "two"]).ok()])
+        .fails(1, "image is mounted in container");
+    d.docker(&["start", "reader"]).ok();
     // The client takes every "no such file or directory" for a program that is not there.
     seen("data/nothing", "true").fails(127, "cannot access path");
 }

@@ -12,6 +12,7 @@ use wharf_sys::mount::{Attributes, DetachedMount};
 use crate::build::Builds;
 use crate::config::EngineConfig;
 use crate::container::launch::make_directory;
+use crate::container::spec::points::Kind;
 use crate::container::{Containers, Parts, logs};
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -204,10 +205,18 @@ fn executable(config: &EngineConfig) -> Result<OwnedFd> {
 }
 
 fn users(containers: &Containers) -> Vec<User> {
-    let user = |one: Arc<crate::container::Container>| {
+    let mut users = Vec::new();
+    for one in containers.all() {
         let view = one.view();
-        let (image, running) = (view.record.image_id.clone(), view.state().is_active());
-        User { container: view.record.id.clone(), image, running }
-    };
-    containers.all().into_iter().map(user).collect()
+        let user = |image: &str, mounted| User {
+            container: view.record.id.clone(),
+            image: image.to_owned(),
+            running: view.state().is_active(),
+            mounted,
+        };
+        users.push(user(&view.record.image_id, false));
+        let mounts = view.record.mounts.iter().filter(|point| point.kind == Kind::Image);
+        users.extend(mounts.map(|point| user(&point.source, true)));
+    }
+    users
 }

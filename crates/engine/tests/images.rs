@@ -63,7 +63,7 @@ impl World {
     }
 
     fn runs_on(&self, image: &str, running: bool) {
-        let user = User { container: "c".repeat(64), image: image.to_owned(), running };
+        let user = User { container: "c".repeat(64), image: image.to_owned(), running, mounted: false };
         *self.users.lock().unwrap() = vec![user];
     }
 }

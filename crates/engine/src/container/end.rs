@@ -67,8 +67,11 @@ impl Driver {
         if !was_waiting {
             self.networks("disconnect");
         }
-        // The policy keeps addresses and ports from one start to the next.
-        let leaving = (!again).then(|| self.leave_networks());
+        // The policy keeps addresses and ports from one start to the next. Whoever sees the end may use the ports, and
+        // remove the networks, at once.
+        if !again {
+            self.leave_networks().await;
+        }
         if again {
             self.set(Life { state: State::Restarting(run), restart_count, ..life });
         } else {
@@ -81,10 +84,6 @@ impl Driver {
         self.emit("die", &[("exitCode", &code.to_string()), ("execDuration", &seconds.to_string())]);
         self.tell(Happening::Ended);
         failpoint::pass("end.logged");
-        // Whoever hears of the end may use the ports at once.
-        if let Some(leaving) = leaving {
-            leaving.await;
-        }
         self.reached(Milestone::Ended);
         if !again {
             self.settle().await;

@@ -16,6 +16,7 @@ use wharf_sys::mount::{DetachedMount, Recipe};
 use wharf_sys::root::Root;
 
 use super::record::Record;
+use super::spec::peers::joined;
 use super::spec::{self, Build, Peer};
 use super::{Containers, State, log_config};
 use crate::config::OWN_RUNTIMES;
@@ -179,6 +180,10 @@ fn spec(
     let root = mount.as_fd().try_clone_to_owned().map_err(|error| Error::io("copy descriptor", &error))?;
     let root = Root::from_fd(root);
     let net = containers.net(record, sandbox)?;
+    let own = |asked: &str| containers.find(asked).is_ok_and(|found| found.id() == record.id);
+    if joined(&record.host_config.network_mode).is_some_and(own) {
+        return Err(Error::internal("cannot join own network namespace"));
+    }
     let peers = spec::peers(&record.host_config, &|asked| containers.peer(asked))?;
     let sources = containers.volumes.enter(&record.id, &record.mounts)?;
     crate::volume::copy_up(&root, &record.mounts, &sources)?;

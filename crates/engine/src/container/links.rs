@@ -26,6 +26,7 @@ impl Containers {
             let found = self.find(target).map_err(|error| {
                 Error::invalid(format!("could not get container for {target}: {}", error.message()))
             })?;
+            let found = self.with_own_network(found).map_err(|error| Error::invalid(error.message()))?;
             if found.view().record.host_config.network_mode == "host" {
                 return Err(Error::invalid(
                     "conflicting options: host type networking can't be used with links. This would result in undefined behavior",

@@ -13,7 +13,7 @@ use super::driver::{Driver, Verb};
 use super::record::Record;
 use super::spec::peers::joined;
 use super::spec::{Net, etc};
-use super::{Containers, links, whole};
+use super::{Container, Containers, links, whole};
 use crate::error::{Error, Result};
 use crate::network::{Changed, EGRESS, INGRESS, Joined, Known, Sandbox, check, split_link};
 use crate::pools::Class;
@@ -89,10 +89,21 @@ impl Containers {
         net.env
     }
 
+    /// The container whose network another one has: itself, mostly.
+    pub(super) fn with_own_network(&self, mut container: Arc<Container>) -> Result<Arc<Container>> {
+        loop {
+            let view = container.view();
+            match view.record.host_config.network_mode.strip_prefix("container:") {
+                Some(owner) if owner != container.id() => container = self.find(owner)?,
+                _ => return Ok(container),
+            }
+        }
+    }
+
     /// What `--link` tells of another container on the default network.
     fn link(&self, record: &Record, link: &str, net: &mut Net) -> Result<()> {
         let (target, alias) = split_link(link);
-        let child = self.find(target)?;
+        let child = self.with_own_network(self.find(target)?)?;
         let view = child.view();
         let address = self.networks.sandbox(child.id()).filter(|_| view.state().process().is_some());
         let address = address.and_then(|sandbox| sandbox.addresses().next());

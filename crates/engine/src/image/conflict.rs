@@ -57,6 +57,10 @@ impl Images {
             let container = short(&user.container);
             return conflict(true, true, format!("image is being used by running container {container}"));
         }
+        if let Some(user) = users.iter().find(|user| user.mounted) {
+            let container = short(&user.container);
+            return conflict(true, true, format!("image is mounted in container {container}"));
+        }
         if checks.names && !self.store.names_of(&image.id).is_empty() {
             return conflict(false, false, "image is referenced in multiple repositories".to_owned());
         }

@@ -74,7 +74,7 @@ impl Images {
             let summary = ImageSummary {
                 containers: users
                     .iter()
-                    .filter(|user| user.image == id)
+                    .filter(|user| user.image == id && !user.mounted)
                     .count()
                     .try_into()
                     .unwrap_or(i64::MAX),
@@ -113,8 +113,9 @@ impl Images {
         for name in filters.get("since") {
             window.since = Some(self.created_at(name)?);
         }
-        if let Some(until) = filters.single("until").map_err(invalid)? {
-            window.until = Some(until_time(until)?);
+        for until in filters.get("until") {
+            let until = until_time(until)?;
+            window.until = Some(window.until.map_or(until, |earlier| earlier.min(until)));
         }
         Ok(window)
     }

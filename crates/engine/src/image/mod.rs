@@ -62,6 +62,8 @@ pub struct User {
     pub image: String,
     /// Whether it runs.
     pub running: bool,
+    /// Whether it mounts the image, and does not stand on it: it could not start without.
+    pub mounted: bool,
 }
 
 type Users = dyn Fn() -> Vec<User> + Send + Sync;

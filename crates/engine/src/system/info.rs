@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use wharf_api::{Commit, IndexInfo, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo};
+use wharf_api::{Commit, FirewallInfo, IndexInfo, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo};
 use wharf_store::Driver;
 use wharf_sys::time::wall_nanos;
 
@@ -79,6 +79,7 @@ impl System {
             runc_commit: Commit::default(),
             init_commit: Commit::default(),
             security_options: self.security(limits.version2),
+            firewall_backend: Some(FirewallInfo { driver: "nftables".to_owned(), info: None }),
             cdi_spec_dirs: Vec::new(),
             ..Info::default()
         };
