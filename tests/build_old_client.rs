@@ -207,7 +207,7 @@ fn sleeping(d: &Daemon) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let pid = entry.file_name().to_string_lossy().into_owned();
         pid.bytes().all(|byte| byte.is_ascii_digit())
-            && of(&pid, "cmdline") == "sleep\0300\0"
+            && of(&pid, "cmdline") == "sleep\x00300\x00"
             && of(&pid, "cgroup").contains(d.instance())
     })
 }

@@ -105,8 +105,8 @@ fn annotations_stand_on_what_goes_out() {
     let note = |value: &str| ["--annotation".to_owned(), format!("org.example.note={value}")];
     let said = |document: &Value| document["annotations"]["org.example.note"].clone();
     let name = format!("{}/app:1", registry.host());
-    let ways: [&dyn Fn(&[&str]) -> Run; 2] = [&|args| p.build(args), &|args| p.wharf(args)];
-    for (number, build) in ways.iter().enumerate() {
+    for (number, own_client) in [false, true].into_iter().enumerate() {
+        let build = |args: &[&str]| if own_client { p.wharf(args) } else { p.build(args) };
         let archive = format!("{number}.tar");
         let [flag, value] = note(&number.to_string());
         build(&[&flag, &value, "-o", &format!("type=oci,dest={archive}")]).ok();
