@@ -414,6 +414,19 @@ fn a_directory_of_an_image_of_several_layers_can_be_mounted() {
     seen("data/nothing", "true").fails(127, "cannot access path");
 }
 
+#[test]
+fn a_daemon_without_a_default_bridge_runs_containers_without_a_network() {
+    let d = daemon!("--bridge", "none", "--default-ulimit", "nofile=4096:4096");
+    let run = ["run", "-d", "--name", "alone", "busybox", "sleep", "1000"];
+    d.docker(&run).ok();
+    assert_eq!(d.docker(&["exec", "alone", "ls", "/sys/class/net"]).ok(), "lo");
+    let limits = json!([{ "Name": "nofile", "Hard": 4096, "Soft": 4096 }]);
+    assert_eq!(d.inspect("alone")["HostConfig"]["Ulimits"], limits);
+    d.docker(&["network", "create", "own"]).ok();
+    let linked = ["run", "--rm", "--network", "own", "busybox", "ls", "/sys/class/net"];
+    assert_eq!(d.docker(&linked).ok(), "eth0\nlo");
+}
+
 /// Takes a test's own mounts away again.
 struct Mounted(String);
 

@@ -228,8 +228,8 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
         no_new_privileges: values.truth("no-new-privileges"),
         shm_size: values.size("default-shm-size")?.unwrap_or(default.shm_size),
         default_ulimits: ulimits(values)?,
-        default_cgroupns: text("default-cgroupns-mode", &default.default_cgroupns),
-        default_ipc: text("default-ipc-mode", &default.default_ipc),
+        default_cgroupns: cgroupns_mode(text("default-cgroupns-mode", &default.default_cgroupns))?,
+        default_ipc: ipc_mode(text("default-ipc-mode", &default.default_ipc))?,
         dns: values.list("dns"),
         dns_search: values.list("dns-search"),
         dns_options: values.list("dns-opt"),
@@ -304,6 +304,27 @@ fn remap(values: &Reader) -> Result<Option<IdMap>, SettingsError> {
             Ok(ids) => Ok(Some(ids)),
             Err(error) => Err(SettingsError(format!("userns-remap: {error}"))),
         },
+    }
+}
+
+/// What IPC namespaces containers have that ask for none.
+fn ipc_mode(mode: String) -> Result<String, SettingsError> {
+    match mode.as_str() {
+        "private" | "shareable" => Ok(mode),
+        _ => {
+            let why = "is not supported as default value; use \"shareable\" or \"private\"";
+            Err(SettingsError(format!("IPC mode {mode:?} {why}")))
+        }
+    }
+}
+
+/// What cgroup namespaces containers have that ask for none; empty: what the machine's version of cgroups suggests.
+fn cgroupns_mode(mode: String) -> Result<String, SettingsError> {
+    match mode.as_str() {
+        "" | "host" | "private" => Ok(mode),
+        _ => Err(SettingsError(format!(
+            "invalid default cgroup namespace ({mode}): use \"host\" or \"private\""
+        ))),
     }
 }
 

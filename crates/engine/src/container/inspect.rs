@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use wharf_api::{ContainerInspect, ContainerState, GraphDriver, HostConfig, NEVER};
+use wharf_api::{ContainerInspect, ContainerState, GraphDriver, HostConfig, NEVER, Ulimit};
 use wharf_shim::protocol::Timestamp;
 
-use super::record::View;
+use super::record::{Record, View};
 use super::spec::Point;
 use super::state::State;
 use super::{Container, Containers};
@@ -61,7 +61,7 @@ impl Containers {
             process_label: String::new(),
             app_armor_profile: String::new(),
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: HostConfig { links: self.shown_links(record), ..record.host_config.clone() },
+            host_config: self.shown_host_config(record),
             graph_driver: self.graph_driver(&record.id, &record.driver),
             size_rw: None,
             size_root_fs: None,
@@ -70,6 +70,18 @@ impl Containers {
             config: record.config.clone(),
             network_settings: self.network_settings(view),
         }
+    }
+
+    /// With the links as they are now, and the daemon's limits where the container has none of its own.
+    fn shown_host_config(&self, record: &Record) -> HostConfig {
+        let mut shown = HostConfig { links: self.shown_links(record), ..record.host_config.clone() };
+        for (name, (soft, hard)) in &self.config.default_ulimits {
+            let own = shown.ulimits.get_or_insert_default();
+            if own.iter().all(|limit| limit.name != *name) {
+                own.push(Ulimit { name: name.clone(), soft: *soft, hard: *hard });
+            }
+        }
+        shown
     }
 
     fn graph_driver(&self, id: &str, driver: &str) -> GraphDriver {

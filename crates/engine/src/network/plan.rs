@@ -79,7 +79,11 @@ impl State {
         let first =
             Some(mode).filter(|mode| record.endpoints.is_empty() || record.endpoints.contains_key(*mode));
         for name in first.into_iter().chain(record.endpoints.keys().filter(|name| *name != mode)) {
-            let network = self.find(name)?;
+            let network = match self.find(name) {
+                // With `--bridge none` there is none: who is on it has no network.
+                Err(_) if name == "bridge" => continue,
+                found => found?,
+            };
             if !all.iter().any(|(known, _)| known.id() == network.id()) {
                 all.push((network, settings(name)));
             }
