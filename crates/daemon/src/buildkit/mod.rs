@@ -80,6 +80,13 @@ pub(crate) async fn grpc(call: Call) -> Result<Answer> {
     match call.take_over(takeover).await {}
 }
 
+/// Waits until a client serves its session, for a while at most.
+pub(crate) async fn session_stands(state: &BuildKit, id: &str) {
+    if let Some(session) = state.sessions.find(id).await {
+        session.answers().await;
+    }
+}
+
 /// `POST /session`.
 pub(crate) async fn session(call: Call) -> Result<Answer> {
     check(&call)?;

@@ -17,6 +17,16 @@ use crate::http::registry_auth;
 
 /// The classic build. `version=2` is how clients before BuildKit's own API asked for BuildKit.
 pub(crate) async fn build(call: Call) -> Result<Answer> {
+    let (state, session) = (call.app.buildkit.clone(), call.query.get("session").to_owned());
+    let answered = begin(call).await;
+    if answered.is_err() && !session.is_empty() {
+        // A client that hears of the error before it serves its session never ends.
+        buildkit::session_stands(&state, &session).await;
+    }
+    answered
+}
+
+async fn begin(call: Call) -> Result<Answer> {
     let options = options(&call)?;
     match call.query.get("version") {
         "" | "1" => {}

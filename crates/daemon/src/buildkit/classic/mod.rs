@@ -21,7 +21,7 @@ use super::export::{self, Response};
 use super::progress::Progress;
 use super::session::Given;
 use super::solve::Wanted;
-use super::{BuildKit, run};
+use super::{BuildKit, run, session_stands};
 use crate::http::answer::{self, Answer, JSON};
 use crate::http::body::AnswerBody;
 
@@ -71,6 +71,10 @@ async fn build(
     quiet: bool,
     sender: ByteSender,
 ) {
+    if !request.session.is_empty() {
+        // A client that hears of the end before it serves its session never ends.
+        session_stands(&state, &request.session).await;
+    }
     let wanted = match state.solves.begin(&state, request).await {
         Ok(wanted) => wanted,
         Err(status) => return sender.fail(Error::internal(status.message())).await,

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard_buildkit_proto::moby::sshforward::v1::CheckAgentRequest;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_client::SshClient;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
@@ -34,6 +36,14 @@ impl Session {
     /// For calls to the client.
     pub(in crate::buildkit) fn caller(&self) -> Caller {
         self.caller.clone()
+    }
+
+    /// Waits until the client answers calls: a connection that stands is not to say that somebody serves it yet.
+    pub(in crate::buildkit) async fn answers(&self) {
+        let mut client = SshClient::new(self.caller());
+        let asked = CheckAgentRequest { id: String::new() };
+        // Any answer will do, also that it knows no such call.
+        let _answer = tokio::time::timeout(PATIENCE, client.check_agent(asked)).await;
     }
 
     /// Resolves when the client is gone.
