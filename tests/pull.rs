@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_testkit::client::eventually;
+use wharf_testkit::client::{self, eventually};
 use wharf_testkit::image::{self, Entry};
 use wharf_testkit::registry::{Fault, Faulty, Registry, digest};
 use wharf_testkit::{Daemon, SmallDisk, daemon};
@@ -259,9 +259,12 @@ fn attestations_beside_an_image_stay_hidden() {
     let listed = d.docker(&["images", "-a", "--digests", "--format", "{{.Tag}} {{.Digest}}"]).ok();
     assert_eq!(listed, format!("attested {top}"), "one line");
     assert_eq!(d.get("/images/json?all=1&manifests=1").unwrap().json().as_array().unwrap().len(), 1);
-    let tree = d.docker(&["images", "--tree"]).ok();
-    assert!(tree.contains("app:attested") && !tree.contains("unknown"), "{tree}");
-    assert!(!tree.contains(&attested[7..19]), "{tree}");
+    // Of the clients, the newest stock one alone draws trees.
+    if client::replacement().is_none() {
+        let tree = d.docker(&["images", "--tree"]).ok();
+        assert!(tree.contains("app:attested") && !tree.contains("unknown"), "{tree}");
+        assert!(!tree.contains(&attested[7..19]), "{tree}");
+    }
     d.docker(&["pull", "--platform", "unknown/unknown", &name]).fails(1, "no matching manifest for unknown");
     // What nobody sees goes with the image, and goes out with it.
     let copy = format!("{}/copy:x", registry.host());
