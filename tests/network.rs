@@ -300,6 +300,11 @@ fn links_and_extra_hosts_are_written_down() {
     assert!(d.docker(&run).ok().lines().any(|line| line.starts_with(&format!("{address}\tside "))));
     let own = d.docker(&["run", "--name", "me", "--network", "container:me", "busybox"]);
     own.fails(125, "cannot join own network namespace");
+    // Two that ask for each other's have none.
+    d.docker(&["create", "--name", "hen", "--network", "container:egg", "busybox"]).ok();
+    d.docker(&["create", "--name", "egg", "--network", "container:hen", "busybox"]).ok();
+    d.docker(&["create", "--link", "egg:x", "busybox"]).fails(1, "cannot join own network namespace");
+    d.docker(&["create", "--link", "me:x", "busybox"]).fails(1, "cannot join own network namespace");
     // Also of a network that is joined later; what a link means there need not be there yet.
     d.docker(&["network", "create", "later"]).ok();
     let run = ["run", "-d", "--name", "guest", "--network", "net", "--link", "nobody:none", "busybox"];

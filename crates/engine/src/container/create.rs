@@ -1,6 +1,7 @@
 //! Making a container. It exists for clients once its record is on the disk, which is the one sync of a
 //! container's whole life that anybody waits for; its directories are made meanwhile.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,7 +68,10 @@ impl Containers {
         let entry = whole(&record, &life);
         let (kept, files) = tokio::join!(
             self.log.synced(&entry),
-            self.pools.run(Class::Lifecycle, move || containers.make_files(&made)),
+            self.pools.run(Class::Lifecycle, move || {
+                containers.make_files(&made)?;
+                containers.make_working_directory(&made)
+            }),
         );
         if let Err(error) = kept.and(files) {
             self.undo_create(&record).await;
@@ -184,13 +188,12 @@ impl Containers {
         launch::make_bundle(self, &record.id)?;
         failpoint::pass("create.bundle");
         self.store.create_active(&record.id, launch::image(record)?.as_ref())?;
-        self.limit_size(record)?;
-        self.make_working_directory(record)
+        self.limit_size(record)
     }
 
     /// Makes the working directory where the image has none: files may be copied into it before the first start. With
     /// mapped users the start makes it.
-    fn make_working_directory(&self, record: &Record) -> Result<()> {
+    fn make_working_directory(self: &Arc<Self>, record: &Record) -> Result<()> {
         let path = record.config.working_dir.trim_matches('/');
         let mapped = crate::userns::of(&self.config, &record.host_config).is_some();
         if path.is_empty() || mapped || self.image_has_directory(&record.image_id, Path::new(path)) {
@@ -198,15 +201,19 @@ impl Containers {
         }
         let failed = |error: &dyn std::fmt::Display| Error::internal(format!("mkdir /{path}: {error}"));
         let mount = self.store.recipe(&record.id)?.mount().map_err(|error| failed(&error))?;
-        let root = Root::from_fd(mount.into_fd());
-        match root.stat_follow(path) {
+        let root = Root::from_fd(mount.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?);
+        let made = match root.stat_follow(path) {
             Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => Ok(()),
             Ok(_) => {
                 let asked = &record.config.working_dir;
                 Err(Error::internal(format!("Cannot mkdir: {asked} is not a directory")))
             }
             Err(_) => root.create_dir_all(path, 0o755).map(drop).map_err(|error| failed(&error)),
-        }
+        };
+        // The end of the mount waits for the disk; this create need not.
+        drop(root);
+        self.release_root(&record.id, mount.into_fd());
+        made
     }
 
     /// Whether a path without links is a directory of an image; false where that is not seen at once.

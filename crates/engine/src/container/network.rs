@@ -89,15 +89,18 @@ impl Containers {
         net.env
     }
 
-    /// The container whose network another one has: itself, mostly.
+    /// The container whose network another one has: itself, mostly. What is asked to be joined may be named before it is
+    /// there, so that containers can ask for each other's, or their own.
     pub(super) fn with_own_network(&self, mut container: Arc<Container>) -> Result<Arc<Container>> {
-        loop {
-            let view = container.view();
-            match view.record.host_config.network_mode.strip_prefix("container:") {
-                Some(owner) if owner != container.id() => container = self.find(owner)?,
-                _ => return Ok(container),
+        let mut passed = Vec::new();
+        while let Some(owner) = joined(&container.view().record.host_config.network_mode) {
+            let owner = self.find(owner)?;
+            passed.push(std::mem::replace(&mut container, owner));
+            if passed.iter().any(|one| one.id() == container.id()) {
+                return Err(Error::internal("cannot join own network namespace"));
             }
         }
+        Ok(container)
     }
 
     /// What `--link` tells of another container on the default network.
