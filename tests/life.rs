@@ -441,6 +441,9 @@ fn prune_tells_moments_of_one_second_apart() {
     let old = d.docker(&create).ok();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let young = d.docker(&create).ok();
+    // Longer ago than there is time.
+    let long_ago = d.docker(&["container", "prune", "-f", "--filter", "until=99999999999h"]);
+    long_ago.fails(1, "failed to parse value as time or duration");
     let until = format!("until={}.{:09}", now.as_secs(), now.subsec_nanos());
     let pruned = d.docker(&["container", "prune", "-f", "--filter", &until]).ok();
     assert!(pruned.contains(&old) && !pruned.contains(&young), "{pruned}");

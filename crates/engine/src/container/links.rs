@@ -54,7 +54,9 @@ impl Containers {
     pub(super) fn linked(&self, asked: &str) -> Option<Arc<Container>> {
         let (parent, alias) = asked.trim_start_matches('/').rsplit_once('/')?;
         let parent = self.index.find(parent).ok()?.view();
-        let mut links = parent.record.host_config.links.iter().flatten().map(|link| split_link(link));
+        let host = &parent.record.host_config;
+        let links = host.links.iter().flatten().filter(|_| host.network_mode == "bridge");
+        let mut links = links.map(|link| split_link(link));
         let (target, _) = links.find(|(_, own)| *own == alias)?;
         self.index.find(target).ok()
     }

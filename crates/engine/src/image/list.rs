@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use wharf_api::{Filters, ImageSummary};
 use wharf_oci::{ChainId, Digest, Reference};
 use wharf_store::Image;
@@ -182,7 +182,7 @@ pub(super) fn invalid(error: wharf_api::filters::FilterError) -> Error {
 pub(crate) fn until_time(text: &str) -> Result<Timestamp> {
     let refuse = || Error::invalid(format!("failed to parse value as time or duration: {text:?}"));
     if let Some(ago) = go_duration(text) {
-        return Ok(Timestamp::now() - jiff::SignedDuration::from_secs(ago));
+        return Timestamp::now().checked_sub(SignedDuration::from_secs(ago)).map_err(|_| refuse());
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
