@@ -183,6 +183,10 @@ pub struct Mount {
     /// Device, name or host path.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
+    /// Wharf's own: the directory from which on no part of `source` may be a link, since others write there. Empty: all
+    /// of it is trusted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source_base: String,
     /// fstab-style options.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_list")]
     pub options: Vec<String>,

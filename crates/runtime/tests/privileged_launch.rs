@@ -129,6 +129,39 @@ fn binds_of_files_and_directories_obey_their_options() {
 }
 
 #[test]
+fn a_link_put_where_a_place_in_a_volume_was_found_leads_nowhere() {
+    let host = tempfile::tempdir().unwrap();
+    let (volume, outside) = (host.path().join("volume"), host.path().join("outside"));
+    fs::create_dir_all(volume.join("a/b")).unwrap();
+    fs::create_dir_all(outside.join("b")).unwrap();
+    fs::write(volume.join("a/b/f"), "mine").unwrap();
+    fs::write(outside.join("b/f"), "secret").unwrap();
+    // The way to the volume may have links: nobody else writes there.
+    std::os::unix::fs::symlink(&volume, host.path().join("way")).unwrap();
+    let base = host.path().join("way");
+    let launch = || {
+        let mut fixture = Fixture::new("cat /data/f");
+        fixture.spec.mounts.push(Mount {
+            destination: "/data".to_owned(),
+            kind: "bind".to_owned(),
+            source: base.join("a/b").to_str().unwrap().to_owned(),
+            source_base: base.to_str().unwrap().to_owned(),
+            options: vec!["rbind".to_owned()],
+            ..Mount::default()
+        });
+        fixture
+    };
+    assert_eq!(launch().run().output, "mine");
+    fs::rename(volume.join("a"), volume.join("moved")).unwrap();
+    for target in [outside.as_path(), std::path::Path::new("moved")] {
+        std::os::unix::fs::symlink(target, volume.join("a")).unwrap();
+        let error = launch().fails().to_string();
+        assert!(error.contains("too many levels of symbolic links"), "{error}");
+        fs::remove_file(volume.join("a")).unwrap();
+    }
+}
+
+#[test]
 fn links_in_place_of_kernel_file_systems_are_refused() {
     for name in ["proc", "sys", "dev"] {
         let host = tempfile::tempdir().unwrap();

@@ -18,25 +18,29 @@ use crate::error::{Error, Result};
 /// `copy DESTINATION into volume NAME: …`.
 pub fn copy_up(root: &Root, points: &[Point], sources: &Sources) -> Result<()> {
     for point in points.iter().filter(|point| point.kind == Kind::Volume && point.copy) {
-        let Some(target) = sources.get(&point.name) else { continue };
+        let Some(base) = sources.get(&point.name) else { continue };
         // A place in it that is not there is told when it is to be mounted.
-        let Ok(target) = below(target, &point.subpath) else { continue };
-        fill(root, point, &target).map_err(|error| {
+        let Ok(target) = below(base, &point.subpath) else { continue };
+        fill(root, point, base, &target).map_err(|error| {
             Error::internal(format!("copy {} into volume {}: {error}", point.destination, point.name))
         })?;
     }
     Ok(())
 }
 
-fn fill(root: &Root, point: &Point, target: &Path) -> std::result::Result<(), RootError> {
+/// Fills `target`, which others may write to when it is not all of the volume at `base`.
+fn fill(root: &Root, point: &Point, base: &Path, target: &Path) -> std::result::Result<(), RootError> {
     let from = match root.dir(point.destination.trim_start_matches('/')) {
         Ok(from) => Some(from),
         // Nothing is there, or a file, which is simply hidden.
         Err(error) if error.is_not_found() || error.errno() == rustix::io::Errno::NOTDIR => None,
         Err(error) => return Err(error),
     };
-    let (Some(holder), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
-    let holder = Root::open(holder)?.top()?;
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
+    let holder = match parent.strip_prefix(base) {
+        Ok(inside) => Root::open(base)?.dir(inside)?,
+        Err(_) => Root::open(parent)?.top()?,
+    };
     let into = holder.dir(name)?;
     // What a new file system brings with it is not content.
     if into.entries()?.iter().any(|entry| entry.name != "lost+found") {

@@ -1,8 +1,10 @@
 //! The part of mounting that needs the host's view: bind sources become descriptors here.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use wharf_oci::runtime::{Linux, Mount, Spec};
 use wharf_sys::{
     cgroup::{Cgroup, Layout, Version},
@@ -53,7 +55,8 @@ fn prepare_one<'a>(mount: &'a Mount, spec: &'a Spec, cgroup: Option<&Cgroup>) ->
         if mapped {
             id_map(&tree, mount, spec).map_err(|error| failed(&error))?;
         }
-        let whole = options.bind == Some(true) && !mapped && in_another_container(&mount.source).is_none();
+        let trusted = mount.source_base.is_empty() && in_another_container(&mount.source).is_none();
+        let whole = options.bind == Some(true) && !mapped && trusted;
         What::Bind { tree, is_directory, source: whole.then_some(mount.source.as_str()) }
     } else if mount.kind == "cgroup" {
         cgroup_view(cgroup).map_err(|error| failed(&error))?
@@ -75,13 +78,31 @@ fn bind_source(mount: &Mount, options: &Options<'_>) -> Result<(DetachedMount, b
         let stat = rustix::fs::fstat(tree.as_fd()).map_err(LaunchError::other)?;
         return Ok((tree, FileType::from_raw_mode(stat.st_mode) == FileType::Directory));
     }
-    let source = openat(CWD, &mount.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| LaunchError::other(wharf_sys::error::describe(errno)))?;
+    let source = open_source(mount).map_err(|errno| LaunchError::other(wharf_sys::error::describe(errno)))?;
     let stat = rustix::fs::fstat(&source).map_err(LaunchError::other)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     use std::os::fd::AsFd;
     let tree = DetachedMount::clone_tree(source.as_fd(), "", options.bind == Some(true))?;
     Ok((tree, is_directory))
+}
+
+/// What a bind shows. A container that puts a link where a place inside its volume was found leads nowhere with it.
+fn open_source(mount: &Mount) -> rustix::io::Result<OwnedFd> {
+    let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let base = PathBuf::from(&mount.source_base);
+    let Ok(inside) = Path::new(&mount.source).strip_prefix(&base) else { return Err(Errno::XDEV) };
+    if mount.source_base.is_empty() || inside.as_os_str().is_empty() {
+        return openat(CWD, &mount.source, flags, mode);
+    }
+    let base = openat(CWD, &base, flags | OFlags::DIRECTORY, mode)?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    loop {
+        // A rename elsewhere makes the kernel give up (openat2(2)).
+        match openat2(&base, inside, flags, mode, resolve) {
+            Err(Errno::AGAIN) => {}
+            opened => return opened,
+        }
+    }
 }
 
 /// `/proc/PID/root/PATH`: a mount of another container (its `/dev/shm`), taken out of that one's namespace.

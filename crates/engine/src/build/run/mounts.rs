@@ -52,6 +52,10 @@ impl<'a> Mounts<'a> {
             point.rw = rw;
             point
         };
+        let selected = |tree: PathBuf| {
+            let subpath = inside(&tree, &mount.selector)?;
+            Ok::<_, String>(Some(Point { subpath, ..bind(tree, !mount.read_only) }))
+        };
         Ok(match &mount.source {
             MountSource::Tmpfs(size) => {
                 let mut point = Point::new(Kind::Tmpfs, &mount.destination);
@@ -60,14 +64,10 @@ impl<'a> Mounts<'a> {
                 Some(point)
             }
             MountSource::Directory(path) if self.ids().is_some() => {
-                let path = self.mount(number, Recipe::Bind { source: path.clone() })?;
-                Some(bind(below(&path, &mount.selector)?, !mount.read_only))
+                selected(self.mount(number, Recipe::Bind { source: path.clone() })?)?
             }
-            MountSource::Directory(path) => Some(bind(below(path, &mount.selector)?, !mount.read_only)),
-            MountSource::Layers(recipe) => {
-                let path = self.mount(number, recipe.clone())?;
-                Some(bind(below(&path, &mount.selector)?, !mount.read_only))
-            }
+            MountSource::Directory(path) => selected(path.clone())?,
+            MountSource::Layers(recipe) => selected(self.mount(number, recipe.clone())?)?,
             MountSource::Secret(access) => self.secret(number, access)?.map(|path| bind(path, false)),
             MountSource::Ssh(access) => self.ssh(access)?.map(|path| bind(path, false)),
         })
@@ -175,17 +175,17 @@ impl Drop for Mounts<'_> {
     }
 }
 
-/// A path inside a tree that others wrote, reached without leaving it.
-fn below(base: &Path, selector: &str) -> Result<PathBuf, String> {
+/// A path inside a tree that others wrote, without links; empty: all of it.
+fn inside(base: &Path, selector: &str) -> Result<String, String> {
     if selector.trim_matches('/').is_empty() {
-        return Ok(base.to_owned());
+        return Ok(String::new());
     }
     let found = Root::open(base).and_then(|root| {
         root.stat_follow(selector)?;
         root.canonicalize(selector)
     });
     let inside = found.map_err(|error| format!("failed to mount {selector}: {error}"))?;
-    Ok(base.join(inside.strip_prefix("/").unwrap_or(&inside)))
+    Ok(inside.strip_prefix("/").unwrap_or(&inside).to_string_lossy().into_owned())
 }
 
 /// Unmounts what is mounted below a directory.

@@ -157,7 +157,7 @@ fn mount_of(ask: &Build<'_>, point: &Point, linux: &mut Linux) -> Result<Mount> 
         Kind::Volume => {
             let no_volume = || Error::not_found(format!("get {}: no such volume", point.name));
             let place = ask.volumes.get(&point.name).ok_or_else(no_volume)?;
-            bind(point, &below(place, &point.subpath)?, linux)
+            bind(point, place, linux)
         }
         Kind::Bind => {
             make_source(ask, point)?;
@@ -171,7 +171,8 @@ fn absolute(destination: &str) -> String {
     if destination.starts_with('/') { destination.to_owned() } else { format!("/{destination}") }
 }
 
-fn bind(point: &Point, source: &Path, linux: &mut Linux) -> Result<Mount> {
+/// A directory or file of the host, or a place inside it.
+fn bind(point: &Point, place: &Path, linux: &mut Linux) -> Result<Mount> {
     let conflict = |what: &str| Err(Error::internal(format!("mount options conflict: {what}")));
     let mut options = vec![if point.non_recursive { "bind" } else { "rbind" }.to_owned()];
     match (point.rw, point.reach) {
@@ -196,7 +197,12 @@ fn bind(point: &Point, source: &Path, linux: &mut Linux) -> Result<Mount> {
     if !wanted.is_empty() && linux.rootfs_propagation != "shared" {
         wanted.clone_into(&mut linux.rootfs_propagation);
     }
-    Ok(new(&absolute(&point.destination), "bind", &source.to_string_lossy(), options))
+    let source = below(place, &point.subpath)?;
+    let mut mount = new(&absolute(&point.destination), "bind", &source.to_string_lossy(), options);
+    if !point.subpath.is_empty() {
+        mount.source_base = place.to_string_lossy().into_owned();
+    }
+    Ok(mount)
 }
 
 /// `-v` makes a missing source, as a directory; `--mount` does not.
