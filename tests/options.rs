@@ -456,3 +456,52 @@ fn the_whole_host_can_be_mounted_beside_a_mount_namespace_s_file() {
     // Elsewhere than in the container's own tree, which is mounted over the host's while it is made.
     assert!(run(&d, &["-v", "/:/host"], "mount | grep -c ' on /host type overlay' || true") == "0");
 }
+
+#[test]
+fn devices_by_their_vendors_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let d = daemon!("--cdi-spec-dir", &at("cdi"));
+    if d.is_peer() {
+        eprintln!("skipped: the peer's directories of device specifications are not this test's");
+        return;
+    }
+    let ask = |device: &str| {
+        let line = "echo $UNIT; head -c 1 /dev/unit0 | wc -c; cat /vendor/file";
+        let options = ["run", "--rm", "--network", "none", "--device", device, "busybox", "sh", "-c", line];
+        d.docker(&options)
+    };
+    ask("vendor.com/unit=0")
+        .fails(125, "CDI device injection failed: unresolvable CDI devices vendor.com/unit=0");
+    std::fs::create_dir(at("cdi")).unwrap();
+    std::fs::write(at("file"), "of the vendor's\n").unwrap();
+    let text = format!(
+        r#"
+cdiVersion: 0.6.0
+kind: vendor.com/unit
+containerEdits:
+  mounts:
+  - {{hostPath: {file}, containerPath: /vendor/file, options: [ro, nosuid, nodev, bind]}}
+devices:
+- name: "0"
+  containerEdits:
+    env: [UNIT=zero]
+    deviceNodes: [{{path: /dev/unit0, hostPath: /dev/zero, permissions: r}}]
+    hooks:
+    - {{hookName: createRuntime, path: /bin/sh, args: [sh, -c, "cat > {seen}"]}}
+"#,
+        file = at("file"),
+        seen = at("seen"),
+    );
+    std::fs::write(at("cdi/vendor.yaml"), text).unwrap();
+    let run = ask("vendor.com/unit=0");
+    assert_eq!(run.stdout.trim_end(), "zero\n1\nof the vendor's", "{run:?}");
+    assert!(std::fs::read_to_string(at("seen")).unwrap().contains("\"status\":\"creating\""));
+    assert!(d.docker(&["info"]).ok().contains("cdi: vendor.com/unit=0"));
+    std::fs::write(at("cdi/other.json"), "{\"kind\": \"vendor.com/other\"}").unwrap();
+    let missing = ask("vendor.com/unit=1");
+    missing.fails(125, "unresolvable CDI devices vendor.com/unit=1; ");
+    missing.fails(125, "other.json: ");
+    let refused = d.docker(&["run", "--rm", "--gpus", "all", "busybox", "true"]);
+    refused.fails(125, "could not select device driver \"\" with capabilities: [[gpu]]");
+}

@@ -84,6 +84,7 @@ fn before_50(kind: Document, document: &mut Value) {
             }
         }
         Document::Info => {
+            remove(document, "DiscoveredDevices");
             set(document, "BridgeNfIptables", json!(false));
             set(document, "BridgeNfIp6tables", json!(false));
         }

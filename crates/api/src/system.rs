@@ -86,7 +86,19 @@ pub struct Info {
     pub firewall_backend: Option<FirewallInfo>,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DeviceInfo>,
     pub warnings: Option<Vec<String>>,
+}
+
+/// A device that containers can ask for by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeviceInfo {
+    /// The driver: `cdi`.
+    pub source: String,
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Names of drivers.

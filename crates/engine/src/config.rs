@@ -54,6 +54,8 @@ pub struct EngineConfig {
     pub seccomp_profile: Option<String>,
     /// Labels of the engine, shown by `info`.
     pub labels: Vec<String>,
+    /// Where vendors say what their devices need (CDI); what a later one says counts.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Foreign OCI runtimes by name. The engine's own are not among them.
     pub runtimes: BTreeMap<String, Runtime>,
     /// The runtime of containers that name none.
@@ -122,6 +124,7 @@ impl Default for EngineConfig {
             dns_options: Vec::new(),
             seccomp_profile: None,
             labels: Vec::new(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             runtimes: BTreeMap::new(),
             default_runtime: "runc".to_owned(),
             insecure_registries: Vec::new(),

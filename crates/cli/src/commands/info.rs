@@ -84,6 +84,23 @@ fn page(info: &Value) -> String {
     for kind in ["Volume", "Network", "Log"] {
         page.line(2, kind, &words(&info["Plugins"][kind]));
     }
+    let named = |key: &str| info[key].as_array().cloned().unwrap_or_default();
+    let directories = named("CDISpecDirs");
+    if !directories.is_empty() {
+        page.heading(1, "CDI spec directories");
+        directories.iter().filter_map(Value::as_str).for_each(|path| page.plain(path));
+    }
+    let devices = named("DiscoveredDevices");
+    if !devices.is_empty() {
+        page.heading(1, "Discovered Devices");
+        for device in &devices {
+            page.line(
+                2,
+                device["Source"].as_str().unwrap_or_default(),
+                device["ID"].as_str().unwrap_or_default(),
+            );
+        }
+    }
     page.line(1, "Swarm", info["Swarm"]["LocalNodeState"].as_str().unwrap_or("inactive"));
     let runtimes: Vec<&str> =
         info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();

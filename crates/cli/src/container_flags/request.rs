@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use wharf_api::{
-    ContainerConfig, CreateRequest, Empty, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    LogConfig, NetworkingConfig, PortMap, RestartPolicy, ThrottleDevice, WeightDevice,
+    ContainerConfig, CreateRequest, DeviceRequest, Empty, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, LogConfig, NetworkingConfig, PortMap, RestartPolicy, ThrottleDevice, WeightDevice,
 };
 
 use super::{ContainerFlags, values};
@@ -182,6 +182,17 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         values::ulimit(text)
             .map_err(|error| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {error}"))
     })?;
+    // A device is a node of the host's, or one that its vendor has a name for.
+    let (named, nodes): (Vec<String>, Vec<String>) =
+        flags.device.iter().cloned().partition(|device| values::is_vendors_name(device));
+    let mut requests = parsed(&flags.gpus, values::gpus)?.unwrap_or_default();
+    if !named.is_empty() {
+        requests.push(DeviceRequest {
+            driver: "cdi".to_owned(),
+            device_ids: Some(named),
+            ..DeviceRequest::default()
+        });
+    }
     Ok(HostConfig {
         cpu_shares: flags.cpu_shares,
         memory: flags.memory.unwrap_or(0),
@@ -199,8 +210,8 @@ fn host(flags: &ContainerFlags, published: PortMap) -> Result<HostConfig, CliErr
         cpu_realtime_runtime: flags.cpu_rt_runtime,
         cpuset_cpus: flags.cpuset_cpus.clone(),
         cpuset_mems: flags.cpuset_mems.clone(),
-        devices: parsed(&flags.device, values::device)?,
-        device_requests: parsed(&flags.gpus, values::gpus)?,
+        devices: parsed(&nodes, values::device)?,
+        device_requests: some(requests),
         device_cgroup_rules: given(&flags.device_cgroup_rule),
         memory_reservation: flags.memory_reservation.unwrap_or(0),
         memory_swap: flags.memory_swap.unwrap_or(0),

@@ -88,6 +88,19 @@ pub(super) fn ulimit(text: &str) -> Result<Ulimit, String> {
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
+/// `VENDOR/CLASS=NAME`, as the Container Device Interface names devices.
+pub(super) fn is_vendors_name(text: &str) -> bool {
+    let word = |text: &str, others: &str| {
+        let outer = |letter: char| letter.is_ascii_alphanumeric();
+        let inner = |letter: char| outer(letter) || others.contains(letter);
+        text.starts_with(outer) && text.ends_with(outer) && text.chars().all(inner)
+    };
+    let parts = text.split_once('=').and_then(|(kind, name)| Some((kind.split_once('/')?, name)));
+    parts.is_some_and(|((vendor, class), name)| {
+        word(vendor, "_-.") && word(class, "_-.") && word(name, "_-.:")
+    })
+}
+
 /// `host[:container][:permissions]`.
 pub(super) fn device(text: &str) -> Result<DeviceMapping, String> {
     let permissions = |text: &str| !text.is_empty() && text.bytes().all(|byte| b"rwm".contains(&byte));
@@ -301,6 +314,16 @@ mod tests {
         assert_eq!(bytes("1.5KiB"), Ok(1536));
         assert_eq!(bytes("10"), Ok(10));
         assert!(bytes("ten").is_err());
+    }
+
+    #[test]
+    fn devices_have_vendors_names_or_paths() {
+        for name in ["vendor.com/class=name", "nvidia.com/gpu=all", "a/b=GPU-1:0"] {
+            assert!(is_vendors_name(name), "{name}");
+        }
+        for path in ["/dev/null", "/dev/x=y", "vendor.com/class", "a/b/c=d", "a/b=", "/dev/a:/dev/b:rw"] {
+            assert!(!is_vendors_name(path), "{path}");
+        }
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     named("", "builder", Any, Works, "The build cache"),
     named("", "features", Any, Idle, "Switches of Docker's"),
     named("feature", "", Map, Idle, "Switches of Docker's"),
-    named("cdi-spec-dir", "cdi-spec-dirs", List, Later, "Where CDI device specifications are"),
+    named("cdi-spec-dir", "cdi-spec-dirs", List, Works, "Where CDI device specifications are"),
     named("exec-opt", "exec-opts", List, Works, "native.cgroupdriver=cgroupfs is the only one"),
     named("storage-opt", "storage-opts", List, Refused, "Options of the storage driver"),
     named("authorization-plugin", "authorization-plugins", List, Refused, "Authorization plugins"),

@@ -238,6 +238,10 @@ fn engine(values: &Reader) -> Result<EngineConfig, SettingsError> {
             .filter(|path| !matches!(*path, "" | "builtin"))
             .map(str::to_owned),
         labels: values.list("label"),
+        cdi_spec_dirs: match values.list("cdi-spec-dir") {
+            none if none.is_empty() => default.cdi_spec_dirs.clone(),
+            given => given.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
+        },
         runtimes: runtimes(values)?,
         default_runtime: default_runtime(values, &default.default_runtime)?,
         insecure_registries: values.list("insecure-registry"),

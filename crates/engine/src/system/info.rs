@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wharf_api::{Commit, FirewallInfo, IndexInfo, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo};
+use wharf_api::{
+    Commit, DeviceInfo, FirewallInfo, IndexInfo, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo,
+};
 use wharf_store::Driver;
 use wharf_sys::time::wall_nanos;
 
 use super::{System, VERSION, host};
 use crate::container::State;
+use crate::container::spec::cdi::Registry;
 use crate::error::{Error, Result};
 use crate::pools::Class;
 
@@ -80,7 +83,8 @@ impl System {
             init_commit: Commit::default(),
             security_options: self.security(limits.version2),
             firewall_backend: Some(FirewallInfo { driver: "nftables".to_owned(), info: None }),
-            cdi_spec_dirs: Vec::new(),
+            cdi_spec_dirs: config.cdi_spec_dirs.iter().map(|path| path.display().to_string()).collect(),
+            discovered_devices: devices(&config.cdi_spec_dirs),
             ..Info::default()
         };
         self.count(&mut info);
@@ -193,6 +197,11 @@ fn plugins(volume: Vec<String>) -> PluginsInfo {
         authorization: None,
         log: list(&["journald", "json-file", "local", "none", "syslog"]),
     }
+}
+
+fn devices(directories: &[PathBuf]) -> Vec<DeviceInfo> {
+    let named = |name: &str| DeviceInfo { source: "cdi".to_owned(), id: name.to_owned() };
+    Registry::read(directories).names().map(named).collect()
 }
 
 /// What Docker warns of where the kernel cannot keep a limit.

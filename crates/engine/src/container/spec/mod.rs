@@ -3,6 +3,7 @@
 //! Entry points: [`peers`] and [`build`] at every start, [`process::exec`] for an exec, [`register`] at create.
 
 pub mod capability;
+pub(crate) mod cdi;
 pub mod devices;
 pub(crate) mod etc;
 pub(super) mod idmap;
@@ -108,7 +109,7 @@ pub fn build(ask: &Build<'_>) -> Result<Spec> {
     resources::devices(ask.host, &mut linux)?;
     let mounts = mounts::mounts(ask, &files, &process.user, &mut linux)?;
     let own_uts = !matches!(ask.host.uts_mode.as_str(), "host");
-    Ok(Spec {
+    let mut spec = Spec {
         oci_version: OCI_VERSION.to_owned(),
         process: Some(process),
         root: Some(wharf_oci::runtime::Root {
@@ -121,5 +122,7 @@ pub fn build(ask: &Build<'_>) -> Result<Spec> {
         hooks: None,
         annotations: ask.host.annotations.clone().unwrap_or_default(),
         linux: Some(linux),
-    })
+    };
+    cdi::inject(ask.engine, ask.host, &mut spec)?;
+    Ok(spec)
 }

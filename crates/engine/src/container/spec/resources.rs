@@ -97,7 +97,6 @@ fn throttles(devices: &Option<Vec<ThrottleDevice>>) -> Result<Vec<oci::ThrottleD
 
 /// Adds devices and the rules of their access.
 pub(super) fn devices(host: &HostConfig, linux: &mut Linux) -> Result<()> {
-    refuse_requests(host)?;
     let mut nodes = Vec::new();
     let rules = if host.privileged {
         nodes = devices::all_of_host();
@@ -128,23 +127,6 @@ pub(super) fn devices(host: &HostConfig, linux: &mut Linux) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Device drivers (GPUs, CDI) are none of this engine's; Docker without any says the same.
-fn refuse_requests(host: &HostConfig) -> Result<()> {
-    let Some(request) = host.device_requests.iter().flatten().next() else { return Ok(()) };
-    if request.driver == "cdi" {
-        let names = request.device_ids.clone().unwrap_or_default().join(", ");
-        return Err(Error::internal(format!(
-            "CDI device injection failed: unresolvable CDI devices {names}"
-        )));
-    }
-    let sets = request.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" ")));
-    let sets = sets.collect::<Vec<_>>().join(" ");
-    Err(Error::internal(format!(
-        "could not select device driver {:?} with capabilities: [{sets}]",
-        request.driver
-    )))
 }
 
 #[cfg(test)]
@@ -186,24 +168,5 @@ mod tests {
         let device = ThrottleDevice { path: "/nosuch".to_owned(), rate: 1 };
         let host = HostConfig { blkio_device_read_bps: Some(vec![device]), ..HostConfig::default() };
         assert_eq!(resources(&host).unwrap_err().message(), "stat /nosuch: no such file or directory");
-    }
-
-    #[test]
-    fn device_drivers_are_refused_as_recorded() {
-        let ask = |driver: &str, sets: Option<Vec<Vec<String>>>| {
-            let request = wharf_api::DeviceRequest {
-                driver: driver.to_owned(),
-                capabilities: sets,
-                ..Default::default()
-            };
-            let host = HostConfig { device_requests: Some(vec![request]), ..HostConfig::default() };
-            refuse_requests(&host).unwrap_err().message().to_owned()
-        };
-        assert_eq!(ask("", None), "could not select device driver \"\" with capabilities: []");
-        let gpu = Some(vec![vec!["gpu".to_owned()]]);
-        assert_eq!(
-            ask("nvidia", gpu),
-            "could not select device driver \"nvidia\" with capabilities: [[gpu]]"
-        );
     }
 }
