@@ -216,7 +216,7 @@ impl Batch {
         state.blobs.extend(blobs);
         state.layers.extend(layers);
         state.steps.extend(records_of_steps);
-        state.images.extend(images.into_iter().map(|image| (image.id, Arc::new(image))));
+        state.images.extend(images);
         state.names.extend(names);
         drop(state);
         // Layers on their own are part of something that has not ended.

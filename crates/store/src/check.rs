@@ -262,7 +262,7 @@ impl Store {
             rustix::fs::syncfs(top).map_err(std::io::Error::from).doing(|| at("sync", &path))?;
         }
         let state = self.read();
-        let images = state.images.values().filter(|image| image.diff_ids().contains(diff_id));
+        let images = state.images.with_layer(diff_id);
         let images = images.map(|image| image.id).collect();
         drop(state);
         report.findings.push(Finding {

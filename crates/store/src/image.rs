@@ -61,6 +61,13 @@ impl Image {
         self.layers.iter().map(|layer| layer.diff_id).collect()
     }
 
+    /// Whether its lowest layers are these.
+    #[must_use]
+    pub fn begins_with(&self, chain: &[DiffId]) -> bool {
+        let own = self.layers.iter().map(|layer| layer.diff_id);
+        self.layers.len() >= chain.len() && own.zip(chain).all(|(own, wanted)| own == *wanted)
+    }
+
     /// Bytes of all layers unpacked, as Docker counts an image's size.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -14,6 +14,7 @@
 mod active;
 mod batch;
 mod blob;
+mod catalog;
 mod check;
 mod documents;
 mod error;

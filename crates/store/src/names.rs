@@ -26,6 +26,23 @@ impl Store {
         self.read().image(id).cloned()
     }
 
+    /// Whether an image was made from this one.
+    #[must_use]
+    pub fn has_children(&self, id: &Digest) -> bool {
+        self.read().images.with_parent(id).any(|image| !image.removed)
+    }
+
+    /// How many of an image's layers, from the lowest, another image begins with too.
+    #[must_use]
+    pub fn shared_depth(&self, image: &Image) -> usize {
+        let (state, chain) = (self.read(), image.diff_ids());
+        let other = |depth: &usize| {
+            let mut others = state.images.on_chain(&chain[..*depth]);
+            others.any(|other| !other.removed && other.id != image.id)
+        };
+        (1..=chain.len()).rev().find(other).unwrap_or(0)
+    }
+
     /// An image by its id, also one that was removed and only lives on below a container.
     #[must_use]
     pub fn image_below(&self, id: &Digest) -> Option<Arc<Image>> {
@@ -96,7 +113,7 @@ impl Store {
         write.commit()?;
         let mut state = self.write();
         state.names.insert(key, record);
-        state.images.insert(*id, Arc::new(image));
+        state.images.insert(Arc::new(image));
         Ok(())
     }
 
@@ -166,7 +183,7 @@ impl Store {
                 state.names.remove(name);
             }
             let gone = changed.iter().flat_map(|image| image.blobs.iter().copied()).collect();
-            state.images.extend(changed.into_iter().map(|image| (image.id, Arc::new(image))));
+            state.images.extend(changed);
             gone
         };
         // A request that was cut short while another brought the image whole must not keep it now.
@@ -194,7 +211,7 @@ impl Store {
     #[must_use]
     pub fn image_layer(&self, diff_id: &DiffId) -> Option<ImageLayer> {
         let state = self.read();
-        let of_images = state.images.values().flat_map(|image| &image.layers);
+        let of_images = state.images.with_layer(diff_id).flat_map(|image| &image.layers);
         let of_steps = state.steps.values().filter_map(|step| step.layer.as_ref());
         let same = of_images.chain(of_steps).filter(|layer| layer.diff_id == *diff_id);
         let there = same.filter(|layer| state.blobs.contains_key(&layer.blob.digest));

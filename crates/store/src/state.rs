@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use redb::Database;
-use wharf_oci::{DiffId, Digest};
+use wharf_oci::Digest;
 
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::image::{Blob, Image, Layer, Name};
 use crate::lease::Lease;
@@ -18,7 +19,7 @@ use crate::step::StepRecord;
 pub(crate) struct State {
     pub(crate) blobs: HashMap<Digest, Blob>,
     pub(crate) layers: HashMap<String, Layer>,
-    pub(crate) images: HashMap<Digest, Arc<Image>>,
+    pub(crate) images: Catalog,
     pub(crate) names: BTreeMap<String, Name>,
     pub(crate) leases: BTreeMap<String, Lease>,
     /// The leases that a request of this process holds.
@@ -46,9 +47,9 @@ impl State {
         for (key, blob) in schema::load::<Blob>(database, schema::BLOBS)? {
             state.blobs.insert(digest(&key)?, blob);
         }
-        for (key, image) in schema::load::<Image>(database, schema::IMAGES)? {
-            state.images.insert(digest(&key)?, Arc::new(image));
-        }
+        state
+            .images
+            .extend(schema::load::<Image>(database, schema::IMAGES)?.into_iter().map(|(_, image)| image));
         state.layers = schema::load(database, schema::LAYERS)?.into_iter().collect();
         state.names = schema::load(database, schema::NAMES)?.into_iter().collect();
         state.leases = schema::load(database, schema::LEASES)?.into_iter().collect();
@@ -70,30 +71,40 @@ impl State {
     /// pin.
     pub(crate) fn garbage(&self, snapshotter: &dyn Snapshotter) -> Garbage {
         let used = self.used();
-        let images = self.images.values().filter(|image| image.removed && !used.contains(&image.id));
-        let doubted = Doubted {
-            images: images.map(|image| image.id).collect(),
-            blobs: self.blobs.keys().copied().collect(),
-            layers: self.layers.keys().cloned().collect(),
-            parts: Parts(None),
-        };
-        self.unreached(doubted, snapshotter)
+        let gone = |image: &&Arc<Image>| image.removed && !used.contains(&image.id);
+        let images: HashSet<Digest> = self.images.values().filter(gone).map(|image| image.id).collect();
+        let mut layers: HashSet<String> = self.layers.keys().cloned().collect();
+        let kept = self.images.values().filter(|image| !images.contains(&image.id));
+        for chain in kept.map(|image| image.diff_ids()) {
+            for depth in 1..=chain.len() {
+                layers.remove(&snapshotter.key(&chain[..depth]));
+            }
+        }
+        let blobs = self.blobs.keys().copied().collect();
+        self.unreached(images, blobs, layers, snapshotter)
     }
 
     /// What of [`Self::garbage`] belonged to images that were removed: among many others this is quick.
     pub(crate) fn garbage_of(&self, removed: &[Digest], snapshotter: &dyn Snapshotter) -> Garbage {
         let used = self.used();
-        let mut doubted = Doubted { parts: Parts(Some(HashSet::new())), ..Doubted::default() };
-        let images = removed.iter().filter_map(|id| self.images.get(id));
-        for image in images.filter(|image| image.removed && !used.contains(&image.id)) {
+        let gone = removed.iter().filter_map(|id| self.images.get(id));
+        let gone: Vec<_> = gone.filter(|image| image.removed && !used.contains(&image.id)).collect();
+        let images: HashSet<Digest> = gone.iter().map(|image| image.id).collect();
+        let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
+        for image in gone {
+            blobs.extend(image.blobs.iter().filter(|blob| self.blobs.contains_key(*blob)));
             let chain = image.diff_ids();
-            doubted.images.insert(image.id);
-            doubted.blobs.extend(image.blobs.iter().filter(|blob| self.blobs.contains_key(*blob)));
-            let keys = (1..=chain.len()).map(|depth| snapshotter.key(&chain[..depth]));
-            doubted.layers.extend(keys.filter(|key| self.layers.contains_key(key)));
-            doubted.parts.0.get_or_insert_default().extend(chain);
+            for depth in 1..=chain.len() {
+                let key = snapshotter.key(&chain[..depth]);
+                let mut others = self.images.with_layer(&chain[depth - 1]);
+                let kept =
+                    others.any(|other| !images.contains(&other.id) && has_key(other, &key, snapshotter));
+                if !kept && self.layers.contains_key(&key) {
+                    layers.insert(key);
+                }
+            }
         }
-        self.unreached(doubted, snapshotter)
+        self.unreached(images, blobs, layers, snapshotter)
     }
 
     /// The images that containers stand on.
@@ -101,28 +112,26 @@ impl State {
         self.actives.values().flatten().copied().collect()
     }
 
-    fn unreached(&self, doubted: Doubted, snapshotter: &dyn Snapshotter) -> Garbage {
-        let Doubted { images, mut blobs, mut layers, parts } = doubted;
-        let leases = self.leases.values();
-        let steps = || self.steps.values().filter_map(|step| step.layer.as_ref());
-        let kept: Vec<_> = self.images.values().filter(|image| !images.contains(&image.id)).collect();
-        let reached = self.pinned_blobs.keys().chain(leases.clone().flat_map(|lease| &lease.blobs));
-        let reached = reached.chain(steps().map(|layer| &layer.blob.digest));
-        for digest in reached.chain(kept.iter().flat_map(|image| &image.blobs)) {
+    /// What of these blobs no image needs but for `images`, and what else no lease, build step or batch needs.
+    fn unreached(
+        &self,
+        images: HashSet<Digest>,
+        mut blobs: HashSet<Digest>,
+        mut layers: HashSet<String>,
+        snapshotter: &dyn Snapshotter,
+    ) -> Garbage {
+        blobs.retain(|digest| self.images.with_blob(digest).all(|image| images.contains(&image.id)));
+        for digest in self.pinned_blobs.keys().chain(self.leases.values().flat_map(|lease| &lease.blobs)) {
             blobs.remove(digest);
         }
-        for key in self.pinned_layers.keys().chain(leases.flat_map(|lease| &lease.layers)) {
+        for key in self.pinned_layers.keys().chain(self.leases.values().flat_map(|lease| &lease.layers)) {
             layers.remove(key);
         }
-        for layer in steps().filter(|layer| parts.may_have(layer.diff_id)) {
-            layers.remove(&snapshotter.key(&[layer.diff_id]));
-        }
-        for image in kept {
-            if image.layers.iter().any(|layer| parts.may_have(layer.diff_id)) {
-                let chain = image.diff_ids();
-                for depth in 1..=chain.len() {
-                    layers.remove(&snapshotter.key(&chain[..depth]));
-                }
+        for layer in self.steps.values().filter_map(|step| step.layer.as_ref()) {
+            blobs.remove(&layer.blob.digest);
+            // Without any left the key, which has to be made, cannot matter.
+            if !layers.is_empty() {
+                layers.remove(&snapshotter.key(&[layer.diff_id]));
             }
         }
         Garbage {
@@ -133,23 +142,10 @@ impl State {
     }
 }
 
-/// What may be garbage, until it is found to be reached.
-#[derive(Debug, Default)]
-struct Doubted {
-    images: HashSet<Digest>,
-    blobs: HashSet<Digest>,
-    layers: HashSet<String>,
-    parts: Parts,
-}
-
-/// The diff ids that the doubted layers' keys are made of; none: any.
-#[derive(Debug, Default)]
-struct Parts(Option<HashSet<DiffId>>);
-
-impl Parts {
-    fn may_have(&self, diff_id: DiffId) -> bool {
-        self.0.as_ref().is_none_or(|parts| parts.contains(&diff_id))
-    }
+/// Whether a layer of the image is kept under this key, which one further up or down in another chain may be as well.
+fn has_key(image: &Image, key: &str, snapshotter: &dyn Snapshotter) -> bool {
+    let chain = image.diff_ids();
+    (1..=chain.len()).any(|depth| snapshotter.key(&chain[..depth]) == key)
 }
 
 fn digest(key: &str) -> Result<Digest> {

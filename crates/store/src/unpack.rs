@@ -210,7 +210,7 @@ impl Store {
             return Some(layer.size);
         }
         // Records of earlier versions do not say.
-        let mut layers = state.images.values().flat_map(|image| &image.layers);
+        let mut layers = state.images.with_layer(diff_id).flat_map(|image| &image.layers);
         layers.find(|layer| layer.diff_id == *diff_id).map(|layer| layer.size)
     }
 }

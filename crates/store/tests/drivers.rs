@@ -203,6 +203,45 @@ fn what_nothing_reaches_is_freed_and_what_a_container_needs_is_not() {
 }
 
 #[test]
+fn removing_one_image_frees_what_looking_at_all_would() {
+    on_every_driver(|dir, driver| {
+        let store = Store::open(dir, Some(driver)).unwrap();
+        let layers: Vec<_> =
+            ["a", "b", "c", "d"].iter().map(|name| layer(&[(*name, "content"), ("over", *name)])).collect();
+        // Chains that share layers at the same and at other depths.
+        let chains: [&[usize]; 8] =
+            [&[0], &[0, 1], &[1, 0], &[0, 1, 2], &[1], &[2, 1, 0], &[0, 2], &[3, 0, 3]];
+        let mut state = 0x2545_f491_u32;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as usize % below
+        };
+        let mut there = std::collections::BTreeMap::new();
+        for _ in 0..60 {
+            let number = random(chains.len());
+            match there.remove(&number) {
+                None => {
+                    let layers: Vec<_> = chains[number].iter().map(|at| layers[*at].clone()).collect();
+                    there.insert(number, image(&store, &format!("image{number}"), &layers));
+                }
+                Some(id) => store.remove_images(&[id]).unwrap(),
+            }
+            let kept = [names(&dir.join("snapshots/layers")), names(&dir.join("blobs/sha256"))];
+            store.collect().unwrap();
+            assert_eq!(kept, [names(&dir.join("snapshots/layers")), names(&dir.join("blobs/sha256"))]);
+            for (number, id) in &there {
+                store.create_active("seen", Some(id)).unwrap();
+                let top = ["a", "b", "c", "d"][*chains[*number].last().unwrap()];
+                assert_eq!(read(&root(&store, "seen"), "over").as_deref(), Some(top), "{number}");
+                store.remove("seen").unwrap();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_dropped_or_refused_batch_leaves_nothing() {
     on_every_driver(|dir, driver| {
         let store = Store::open(dir, Some(driver)).unwrap();

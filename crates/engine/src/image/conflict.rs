@@ -48,7 +48,7 @@ impl From<Conflict> for Error {
 impl Images {
     pub(super) fn conflict(&self, image: &Image, checks: Checks) -> Option<Conflict> {
         let conflict = |hard, used, message: String| Some(Conflict { image: image.id, hard, used, message });
-        if self.has_children(&image.id) {
+        if self.store.has_children(&image.id) {
             return conflict(true, false, "image has dependent child images".to_owned());
         }
         let id = image.id.to_string();
@@ -71,10 +71,6 @@ impl Images {
             }
             _ => None,
         }
-    }
-
-    pub(super) fn has_children(&self, id: &Digest) -> bool {
-        self.store.images().iter().any(|image| image.parent == Some(*id))
     }
 
     /// A container that stands on the image, if any.

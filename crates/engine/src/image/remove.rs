@@ -112,7 +112,8 @@ impl Images {
         let (mut image, mut force, mut quiet) = (Arc::clone(image), force, quiet);
         loop {
             if let Some(conflict) = self.conflict(&image, Checks::of(force)) {
-                let dangling = self.store.names_of(&image.id).is_empty() && !self.has_children(&image.id);
+                let dangling =
+                    self.store.names_of(&image.id).is_empty() && !self.store.has_children(&image.id);
                 return if quiet && (!dangling || conflict.used) { Ok(()) } else { Err(conflict.into()) };
             }
             self.drop_names(&image, &self.store.names_of(&image.id), items)?;
@@ -135,14 +136,7 @@ impl Images {
             return Vec::new();
         }
         // Two chains have an id in common where they begin alike.
-        let own = image.diff_ids();
-        let same = |other: &Image| {
-            let pairs = other.layers.iter().zip(&own);
-            pairs.take_while(|(layer, own)| layer.diff_id == **own).count()
-        };
-        let others = self.store.images();
-        let shared = others.iter().filter(|other| other.id != image.id).map(|other| same(other)).max();
-        let mut chain = ChainId::chain(&own).split_off(shared.unwrap_or(0));
+        let mut chain = ChainId::chain(&image.diff_ids()).split_off(self.store.shared_depth(image));
         chain.reverse();
         chain
     }
