@@ -15,6 +15,7 @@
 
 mod compact;
 mod frame;
+mod queue;
 mod writer;
 
 use std::path::Path;

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::compact;
+use super::queue::{Found, Queue, Receiver};
 use crate::error::{Error, Result};
 use crate::reserve::Reserve;
 
@@ -48,20 +48,20 @@ impl std::fmt::Debug for Errand {
 
 /// Where errands are given, as long as there is a thread that does them.
 #[derive(Debug, Clone)]
-pub(crate) struct Errands(Weak<Sender<Append>>);
+pub(crate) struct Errands(Weak<Queue>);
 
 impl Errands {
     /// Has the thread do `work` after what it was given before; false: there is none any more, and nothing was done.
     pub(crate) fn give(&self, work: impl FnOnce() + Send + 'static) -> bool {
         let append = Append { frame: Vec::new(), until: Until::Done(Errand(Box::new(work))) };
-        self.0.upgrade().is_some_and(|sender| sender.send(append).is_ok())
+        self.0.upgrade().is_some_and(|queue| queue.push(append))
     }
 }
 
 /// The sending side; dropping it ends the thread after a last sync.
 #[derive(Debug)]
 pub(super) struct Writer {
-    sender: Option<Arc<Sender<Append>>>,
+    queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
     waits: AtomicU64,
 }
@@ -72,7 +72,8 @@ impl Writer {
     pub(super) fn start(path: PathBuf, length: u64, live: u64, mut reserve: Reserve) -> Result<Self> {
         let opened = OpenOptions::new().append(true).open(&path);
         let file = opened.map_err(|error| Error::io(format_args!("open {}", path.display()), &error))?;
-        let (sender, receiver) = channel();
+        let queue = Arc::new(Queue::default());
+        let receiver = Receiver(queue.clone());
         reserve.fill();
         let thread = Thread { path, file, length, live, unsynced: None, reserve };
         let thread = std::thread::Builder::new()
@@ -80,12 +81,12 @@ impl Writer {
             .stack_size(256 << 10)
             .spawn(move || thread.run(&receiver))
             .map_err(|error| Error::io("start the state log's thread", &error))?;
-        Ok(Self { sender: Some(Arc::new(sender)), thread: Some(thread), waits: AtomicU64::new(0) })
+        Ok(Self { queue, thread: Some(thread), waits: AtomicU64::new(0) })
     }
 
     /// The way to the thread for other small writes.
     pub(super) fn errands(&self) -> Errands {
-        Errands(self.sender.as_ref().map(Arc::downgrade).unwrap_or_default())
+        Errands(Arc::downgrade(&self.queue))
     }
 
     /// Hands an append over; its waiter hears of everything that goes wrong.
@@ -93,10 +94,8 @@ impl Writer {
         if matches!(append.until, Until::Synced(_)) {
             self.waits.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(sender) = &self.sender {
-            // The thread lives as long as this sender; were it gone, the waiter's channel would say so.
-            let _ = sender.send(append);
-        }
+        // It is open as long as this is; were the thread gone, the waiter's channel would say so.
+        let _ = self.queue.push(append);
     }
 
     #[cfg(test)]
@@ -107,7 +106,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.sender.take());
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             // A panicked thread has nothing left to write.
             let _ = thread.join();
@@ -126,16 +125,12 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, receiver: &Receiver<Append>) {
+    fn run(mut self, receiver: &Receiver) {
         loop {
-            let first = match self.unsynced {
-                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => receiver.recv_timeout(LAZY.saturating_sub(since.elapsed())),
-            };
-            match first {
-                Ok(first) => self.commit(std::iter::once(first).chain(receiver.try_iter()).collect()),
-                Err(RecvTimeoutError::Timeout) => self.settle(),
-                Err(RecvTimeoutError::Disconnected) => {
+            match receiver.0.take(self.unsynced.map(|since| since + LAZY)) {
+                Found::Group(group) => self.commit(group),
+                Found::Nothing => self.settle(),
+                Found::Closed => {
                     self.settle();
                     return;
                 }
