@@ -1,12 +1,13 @@
 //! Standard streams: attach, exec, terminals, half-close.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
 use wharf_testkit::client::eventually;
-use wharf_testkit::daemon;
+use wharf_testkit::{Daemon, daemon};
 
 #[test]
 fn standard_input_reaches_the_process_and_ends() {
@@ -254,7 +255,6 @@ fn a_client_that_does_not_read_blocks_nobody() {
 
 #[test]
 fn both_hijack_forms() {
-    use std::os::unix::net::UnixStream;
     let d = daemon!();
     for upgrade in [true, false] {
         let id = d.docker(&["create", "--network", "none", "busybox", "echo", "hi"]).ok();
@@ -280,6 +280,48 @@ fn both_hijack_forms() {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"\x01\0\0\0\0\0\0\x03hi\n");
+    }
+}
+
+/// What comes in one piece with the head, and what comes after it, for a client that reads a good while after it asked.
+fn read_late(d: &Daemon, path: &str, body: &str) -> (String, String) {
+    let mut stream = UnixStream::connect(d.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
+    write!(stream, "POST /v1.51{path} {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let (mut first, mut rest) = ([0; 8192], Vec::new());
+    let length = stream.read(&mut first).unwrap();
+    stream.read_to_end(&mut rest).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let first = text(&first[..length]);
+    (first.split_once("\r\n\r\n").unwrap().1.to_owned(), text(&rest))
+}
+
+#[test]
+fn output_waits_until_the_head_was_read() {
+    let d = daemon!();
+    let run = |line: &str| d.docker(&["run", "-d", "--network", "none", "busybox", "sh", "-c", line]).ok();
+    let (running, ended) = (run("echo hi; sleep 1000"), run("echo hi"));
+    d.until_said(&running, "hi");
+    assert_eq!(d.docker(&["wait", &ended]).ok(), "0");
+    let exec = |command: &[&str]| {
+        let ask = json!({ "Cmd": command, "AttachStdout": true, "AttachStderr": true });
+        let reply = d.post(&format!("/containers/{running}/exec"), &ask).json();
+        read_late(&d, &format!("/exec/{}/start", reply["Id"].as_str().unwrap()), "{}")
+    };
+    let attach = |id: &str| read_late(&d, &format!("/containers/{id}/attach?stdout=1&logs=1"), "");
+    let cases: [(&str, &dyn Fn() -> (String, String)); 4] = [
+        ("hi\n", &|| exec(&["echo", "hi"])),
+        ("unable to start container process", &|| exec(&["nosuch"])),
+        ("hi\n", &|| attach(&running)),
+        ("hi\n", &|| attach(&ended)),
+    ];
+    for (number, (wanted, ask)) in cases.iter().enumerate() {
+        // The daemon does not wait for ever: a reader that is kept off the processor may find both in one piece.
+        let apart = |(first, rest): &(String, String)| first.is_empty() && rest.contains(wanted);
+        let said: Vec<_> = (0..5).map(|_| ask()).take_while(|said| !apart(said)).collect();
+        assert!(said.len() < 5, "case {number}: {said:?}");
     }
 }
 

@@ -120,6 +120,29 @@ pub fn peer(connection: impl AsFd) -> io::Result<Peer> {
     })
 }
 
+/// Bytes sent on a connection that the other side has not read yet (`SIOCOUTQ`, `unix(7)`). Over TCP, those that its
+/// kernel has not acknowledged (`tcp(7)`).
+///
+/// # Errors
+/// `EINVAL` for what listens.
+pub fn unread(connection: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one `int` to the live, exclusively borrowed value.
+    let result = unsafe { libc::ioctl(connection.as_fd().as_raw_fd(), libc::TIOCOUTQ as _, &raw mut bytes) };
+    match result {
+        0 => Ok(usize::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until the other side has read all that was sent, for `patience` at the longest.
+pub fn wait_until_read(connection: impl AsFd, patience: std::time::Duration) {
+    let start = std::time::Instant::now();
+    while unread(&connection).is_ok_and(|bytes| bytes > 0) && start.elapsed() < patience {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Makes room for messages of up to `bytes`, as far as the kernel's `wmem_max` allows; the default buffer
 /// takes messages of about 200 KiB.
 pub fn allow_messages_of(socket: impl AsFd, bytes: usize) {
@@ -273,6 +296,18 @@ mod tests {
         assert_eq!(receive_message(&right, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(left);
         assert_eq!(receive_message(&right, &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn what_is_unread_is_counted() {
+        let (left, right) = pair(Kind::Stream).unwrap();
+        assert_eq!(unread(&left).unwrap(), 0);
+        rustix::io::write(&left, b"head").unwrap();
+        assert_ne!(unread(&left).unwrap(), 0);
+        wait_until_read(&left, std::time::Duration::from_millis(1));
+        assert_eq!(rustix::io::read(&right, &mut [0; 8]).unwrap(), 4);
+        assert_eq!(unread(&left).unwrap(), 0);
+        wait_until_read(&left, std::time::Duration::MAX);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use wharf_shim::protocol::{Attach, Framing};
+use wharf_sys::socket;
 
 use super::logs::LogOptions;
 use super::record::View;
@@ -15,6 +17,10 @@ use crate::pools::Class;
 
 /// Ctrl-P, Ctrl-Q: how a client leaves a terminal without ending what runs there.
 const DETACH_KEYS: [u8; 2] = [16, 17];
+
+/// How long a stream waits for a client that has not read the head of the answer: some would lose what comes in one
+/// piece with it.
+pub(crate) const HEAD_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a client wants of the streams.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +127,7 @@ impl AttachTicket {
         tokio::spawn(async move {
             let Ok(logs) = self.containers.logs(self.container.id(), &options).await else { return };
             let send = move || {
+                socket::wait_until_read(&connection, HEAD_PATIENCE);
                 // A client that went away has had enough.
                 let _ = std::io::copy(&mut logs.stream.into_reader(), &mut File::from(connection));
                 Ok(())

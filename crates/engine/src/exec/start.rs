@@ -8,11 +8,12 @@ use wharf_api::ExecStartRequest;
 use wharf_oci::runtime::ConsoleSize;
 use wharf_shim::HandleError;
 use wharf_shim::protocol::{Attach, Failure, FailureKind, Framing};
+use wharf_sys::socket;
 use wharf_sys::time::Instant;
 
 use super::{Exec, Execs, Phase};
 use crate::container::Request;
-use crate::container::attach::detach_keys;
+use crate::container::attach::{HEAD_PATIENCE, detach_keys};
 use crate::error::{Error, Result};
 
 /// What the runtime's own words are told after.
@@ -121,6 +122,7 @@ fn tell(connection: OwnedFd, framed: bool, text: &[u8]) -> std::io::Result<()> {
         message.extend_from_slice(&length.to_be_bytes());
     }
     message.extend_from_slice(text);
+    socket::wait_until_read(&connection, HEAD_PATIENCE);
     std::fs::File::from(connection).write_all(&message)
 }
 

@@ -23,6 +23,11 @@ const GRACE: Duration = Duration::from_millis(5);
 /// How long output waits for a client that nothing else can feed, and how long a client that takes nothing
 /// is kept after the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long output waits for a client that has not read the answer's head. Some read the head through a buffer and the
+/// streams past it: what comes in one piece with the head is lost to them.
+const HEAD_PATIENCE: Duration = Duration::from_millis(500);
+/// How often such a client is looked at: nothing tells when it has read.
+const HEAD_LOOK: Duration = Duration::from_millis(1);
 /// How long the other side may take to close after it was told that nothing more comes.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -38,6 +43,7 @@ pub(crate) struct Client {
     queue: Queue,
     feed: Feed,
     input: Input,
+    head: Head,
     /// Since when the queue has been full, or the rest is not taken.
     stalled: Option<Instant>,
     /// What it is watched for at the moment; `None`: not at all.
@@ -57,6 +63,17 @@ enum Feed {
     Told { since: Instant },
     /// The other side is gone.
     Gone,
+}
+
+/// Whether a client has read the head of the answer that its streams follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// Not known yet; it is asked when there is output for the first time.
+    Sent,
+    /// It had not: output waits, for so long at the most.
+    Unread { next_look: Instant, until: Instant },
+    /// It has, or took too long.
+    Read,
 }
 
 /// A client's standard input.
@@ -112,6 +129,7 @@ impl Client {
             } else {
                 Input::Unwanted
             },
+            head: Head::Sent,
             stalled: None,
             watched: None,
         }
@@ -129,7 +147,7 @@ impl Client {
         }
         let header = frame_header(self.framing, stream, data.len());
         let mut sent = 0;
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.has_read_head() {
             match socket::send_parts(&self.connection, &[IoSlice::new(header.bytes()), IoSlice::new(data)]) {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -144,6 +162,21 @@ impl Client {
         self.note_fullness();
     }
 
+    /// Whether output may follow the answer's head.
+    fn has_read_head(&mut self) -> bool {
+        if self.head == Head::Read {
+            return true;
+        }
+        let now = Instant::now();
+        let until = match self.head {
+            Head::Unread { until, .. } => until,
+            Head::Sent | Head::Read => now + HEAD_PATIENCE,
+        };
+        let unread = socket::unread(&self.connection).is_ok_and(|bytes| bytes > 0) && now < until;
+        self.head = if unread { Head::Unread { next_look: now + HEAD_LOOK, until } } else { Head::Read };
+        !unread
+    }
+
     /// Whether output of `stream` has to wait for it.
     pub(crate) fn holds_back(&self, stream: Stream) -> bool {
         matches!(self.feed, Feed::Live) && self.wants[stream.index()] && self.queue.len() > QUEUE
@@ -153,6 +186,9 @@ impl Client {
     pub(crate) fn flush(&mut self, log: &Log) {
         loop {
             let before = self.queue.len();
+            if before > 0 && !self.has_read_head() {
+                break;
+            }
             if self.queue.send(&self.connection).is_err() {
                 return self.lose();
             }
@@ -226,6 +262,15 @@ impl Client {
 
     /// When [`Self::tick`] has to be called at the latest.
     pub(crate) fn deadline(&self, log: Option<&Log>) -> Option<Instant> {
+        let look = match self.head {
+            Head::Unread { next_look, .. } if !self.queue.is_empty() => Some(next_look),
+            Head::Sent | Head::Unread { .. } | Head::Read => None,
+        };
+        look.into_iter().chain(self.patience(log)).min()
+    }
+
+    /// Until when it may be as it is.
+    fn patience(&self, log: Option<&Log>) -> Option<Instant> {
         match &self.feed {
             Feed::Live if log.is_some_and(Log::is_kept) => self.stalled.map(|since| since + GRACE),
             Feed::Live | Feed::Ending | Feed::Log(_) => self.stalled.map(|since| since + PATIENCE),
@@ -237,7 +282,12 @@ impl Client {
     /// A deadline has passed: a live client goes over to the log where there is one; others are cut off.
     /// A client of the log may take as long as it likes while the process lives.
     pub(crate) fn tick(&mut self, now: Instant, log: Option<&Log>, process_ended: bool) {
-        if self.deadline(log).is_none_or(|deadline| now < deadline) {
+        if let (Head::Unread { next_look, .. }, Some(log)) = (self.head, log)
+            && now >= next_look
+        {
+            self.flush(log);
+        }
+        if self.patience(log).is_none_or(|deadline| now < deadline) {
             return;
         }
         match (&self.feed, log.filter(|log| log.is_kept())) {
@@ -347,7 +397,8 @@ impl Client {
         if self.input == Input::Unwanted || (self.gives_input() && room) {
             flags |= EventFlags::IN;
         }
-        if !self.queue.is_empty() || matches!(self.feed, Feed::Log(_)) {
+        let waits_for_head = matches!(self.head, Head::Unread { .. }) && !self.queue.is_empty();
+        if (!self.queue.is_empty() || matches!(self.feed, Feed::Log(_))) && !waits_for_head {
             flags |= EventFlags::OUT;
         }
         Some(flags)
