@@ -58,6 +58,23 @@ fn sysctls_and_link_local_addresses_are_of_one_interface() {
 }
 
 #[test]
+fn an_address_of_a_family_that_is_off_may_be_asked_for() {
+    let d = daemon!();
+    let ask = json!({ "Name": "four", "IPAM": { "Config": [{ "Subnet": "2001:db8:389::/64" }] } });
+    assert_eq!(d.post("/networks/create", &ask).status, 201);
+    sleeper(&d, "one", &["--network", "four", "--ip6", "2001:db8:389::f00d"]);
+    let endpoint = || d.inspect("one")["NetworkSettings"]["Networks"]["four"].clone();
+    assert_eq!(endpoint()["IPAMConfig"]["IPv6Address"], "2001:db8:389::f00d");
+    assert_eq!(endpoint()["GlobalIPv6Address"], "");
+    assert_ne!(endpoint()["IPAddress"], "");
+    d.docker(&["network", "disconnect", "four", "one"]).ok();
+    d.docker(&["network", "connect", "--ip6", "2001:db8:389::2", "four", "one"]).ok();
+    assert_eq!(endpoint()["IPAMConfig"]["IPv6Address"], "2001:db8:389::2");
+    let refused = d.docker(&["run", "--rm", "--network", "four", "--ip6", "2001:db8::2", "busybox", "true"]);
+    assert!(refused.stderr.contains("no configured subnet or ip-range contain"), "{}", refused.stderr);
+}
+
+#[test]
 fn links_follow_their_targets_and_can_be_dropped() {
     let d = daemon!();
     sleeper(&d, "db", &[]);

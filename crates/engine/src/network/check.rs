@@ -83,11 +83,13 @@ fn problems(settings: &EndpointSettings, built_in: bool, network: Option<&Known>
 }
 
 fn outside(network: &Known, text: &str, wanted: Option<IpAddr>, v6: bool) -> Option<String> {
-    if !network.has_own_subnet(v6) {
+    let off = network.subnets_turned_off(v6);
+    if off.is_empty() && !network.has_own_subnet(v6) {
         let why = "user specified IP address is supported only when connecting to networks with user configured subnets";
         return Some(why.to_owned());
     }
-    let fits = wanted.is_some_and(|wanted| network.allows(wanted));
+    let within = |wanted| network.allows(wanted) || off.iter().any(|subnet| subnet.contains(&wanted));
+    let fits = wanted.is_some_and(within);
     (!fits).then(|| format!("no configured subnet or ip-range contain the IP address {text}"))
 }
 

@@ -115,6 +115,18 @@ impl Known {
         self.definition.subnets.iter().any(|subnet| subnet.by_user && subnet.net.addr().is_ipv6() == v6)
     }
 
+    /// The subnets that were asked for of a family that is turned off: endpoints may ask for their addresses, and get none.
+    pub(super) fn subnets_turned_off(&self, v6: bool) -> Vec<IpNet> {
+        let document = self.document();
+        let enabled = if v6 { document.enable_ipv6 } else { document.enable_ipv4 };
+        if enabled {
+            return Vec::new();
+        }
+        let configs = document.ipam.config.iter().flatten();
+        let subnets = configs.filter_map(|config| config.subnet.parse::<IpNet>().ok());
+        subnets.filter(|subnet| subnet.addr().is_ipv6() == v6).collect()
+    }
+
     /// The network as the kernel plane needs it; `None`: the kernel has nothing of it.
     pub(super) fn kernel(&self, instance: &str, config: &NetworkConfig) -> Option<types::Network> {
         if !self.has_links() {

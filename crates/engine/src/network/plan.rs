@@ -161,7 +161,7 @@ impl State {
             let wanted = Some(text).filter(|text| !text.is_empty()).map(|text| text.parse::<IpAddr>());
             let wanted =
                 wanted.transpose().map_err(|_| Error::invalid(format!("invalid address: {text}")))?;
-            if !has_family && wanted.is_none() {
+            if !has_family && (wanted.is_none() || !network.subnets_turned_off(v6).is_empty()) {
                 continue;
             }
             let before = last.iter().copied().find(|address| address.is_ipv6() == v6);
