@@ -31,7 +31,9 @@ use crate::{Store, schema};
 #[derive(Debug)]
 pub struct Batch {
     store: Arc<Store>,
+    /// Made when the first thing comes in.
     dir: PathBuf,
+    made: Mutex<bool>,
     next: AtomicU64,
     pending: Mutex<Pending>,
 }
@@ -66,9 +68,8 @@ impl Store {
     /// When the disk fails.
     pub fn batch(self: &Arc<Self>) -> Result<Batch> {
         let dir = self.paths.ingest().join(self.number().to_string());
-        fs::create_dir(&dir).doing(|| at("create", &dir))?;
-        spread(&dir);
-        Ok(Batch { store: Arc::clone(self), dir, next: AtomicU64::new(0), pending: Mutex::default() })
+        let (made, next) = (Mutex::new(false), AtomicU64::new(0));
+        Ok(Batch { store: Arc::clone(self), dir, made, next, pending: Mutex::default() })
     }
 }
 
@@ -78,7 +79,7 @@ impl Batch {
     /// # Errors
     /// When the disk fails.
     pub fn blob(&self) -> Result<BlobWriter> {
-        BlobWriter::create(self.place())
+        BlobWriter::create(self.place()?)
     }
 
     /// Ends a blob. With `expected`, refuses other bytes than those.
@@ -105,6 +106,10 @@ impl Batch {
     /// # Errors
     /// When the disk fails.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.blob_size(&digest).is_some() {
+            return Ok(digest);
+        }
         let mut writer = self.blob()?;
         std::io::Write::write_all(&mut writer, bytes).doing(|| "write blob".to_owned())?;
         Ok(self.keep(writer, None)?.0)
@@ -245,7 +250,7 @@ impl Batch {
     /// # Errors
     /// When the disk fails.
     pub fn scratch(&self) -> Result<PathBuf> {
-        let place = self.place();
+        let place = self.place()?;
         fs::create_dir(&place).doing(|| at("create", &place))?;
         Ok(place)
     }
@@ -281,9 +286,16 @@ impl Batch {
     }
 
     /// A path of its own for something on its way in. Names never repeat, see [`spread`].
-    pub(crate) fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> Result<PathBuf> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*made {
+            fs::create_dir(&self.dir).doing(|| at("create", &self.dir))?;
+            spread(&self.dir);
+            *made = true;
+        }
+        drop(made);
         let nanos = jiff::Timestamp::now().as_nanosecond();
-        self.dir.join(format!("{nanos:x}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+        Ok(self.dir.join(format!("{nanos:x}-{}", self.next.fetch_add(1, Ordering::Relaxed))))
     }
 
     /// The size of a layer that is here, or that a build step becomes.

@@ -59,10 +59,23 @@ impl Documents<'_> {
     /// # Errors
     /// When the database fails.
     pub fn put_all(&self, documents: &[(String, Vec<u8>)]) -> Result<()> {
+        self.put_durably(documents, redb::Durability::Immediate)
+    }
+
+    /// [`Self::put_all`], on the disk only with what is written after it: nobody waits for that.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_all_lazily(&self, documents: &[(String, Vec<u8>)]) -> Result<()> {
+        self.put_durably(documents, redb::Durability::None)
+    }
+
+    fn put_durably(&self, documents: &[(String, Vec<u8>)], durability: redb::Durability) -> Result<()> {
         if documents.is_empty() {
             return Ok(());
         }
-        let write = self.store.database.begin_write()?;
+        let mut write = self.store.database.begin_write()?;
+        write.set_durability(durability)?;
         {
             let mut table = write.open_table(self.table())?;
             for (key, bytes) in documents {

@@ -45,9 +45,9 @@ pub(crate) struct StepRecord {
     /// The boot in which it was made, until it is synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unsynced: Option<String>,
-    /// What it takes on the disk, bytes.
-    #[serde(default)]
-    pub(crate) size: u64,
+    /// Bytes of its files; `None`: nobody has asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
     /// When it was kept, in milliseconds since 1970; 0: it is a layer of an image that was made elsewhere.
     #[serde(default)]
     pub(crate) created: i64,
@@ -161,17 +161,56 @@ impl Store {
         })
     }
 
-    /// What each step takes on the disk, bytes, and whether an image has it too: then its end frees nothing.
+    /// What each step takes on the disk, bytes, and whether an image has it too: then its end frees nothing. Steps are
+    /// walked once, the first time that somebody asks with `measure`; those that never were take nothing else.
     #[must_use]
-    pub fn step_sizes(&self) -> HashMap<String, (u64, bool)> {
+    pub fn step_sizes(&self, measure: bool) -> HashMap<String, (u64, bool)> {
+        if measure && let Err(error) = self.measure_steps() {
+            tracing::warn!("measure build steps: {error}");
+        }
         let state = self.read();
         let layers = state.images.values().flat_map(|image| &image.layers);
         let of_images: HashSet<DiffId> = layers.map(|layer| layer.diff_id).collect();
         let size = |step: &StepRecord| match &step.layer {
             Some(layer) => (layer.size, of_images.contains(&layer.diff_id)),
-            None => (step.size, false),
+            None => (step.size.unwrap_or(0), false),
         };
         state.steps.iter().map(|(id, step)| (id.clone(), size(step))).collect()
+    }
+
+    /// Notes what steps take that nobody has measured yet: they never change.
+    fn measure_steps(&self) -> Result<()> {
+        let unknown: Vec<String> = {
+            let state = self.read();
+            let unknown = state.steps.iter().filter(|(_, step)| step.size.is_none() && step.layer.is_none());
+            unknown.map(|(id, _)| id.clone()).collect()
+        };
+        for id in &unknown {
+            // One that goes meanwhile takes nothing.
+            if let Ok(usage) = usage::walk(&tree(&self.paths.steps().join(id))) {
+                self.note_size(id, usage.bytes);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let _changing = self.change();
+        let mut write = self.database.begin_write()?;
+        // What is lost is measured again.
+        write.set_durability(redb::Durability::None)?;
+        for id in &unknown {
+            if let Some(step) = self.read().steps.get(id) {
+                schema::put(&write, schema::STEPS, id, step)?;
+            }
+        }
+        Ok(write.commit()?)
+    }
+
+    /// Notes what a step takes, in memory.
+    fn note_size(&self, id: &str, bytes: u64) {
+        if let Some(step) = self.write().steps.get_mut(id) {
+            step.size = Some(bytes);
+        }
     }
 
     /// When a step was kept, in milliseconds since 1970.
@@ -245,6 +284,7 @@ impl Store {
         let output = BufWriter::with_capacity(PIECE, Wanted { output: &mut writer, given_up });
         let (size, bounded) = wharf_layer::write_diff(&upper, latest, output)?;
         let blob = writer.finish(None)?;
+        self.note_size(id, size);
         // Nothing is compressed: what is kept is what is in the tree.
         let layer = ImageLayer {
             diff_id: DiffId(blob.digest),
@@ -313,7 +353,7 @@ impl Store {
                     placed.layers.push((key, Layer { unsynced, size: layer.size, disk: None }));
                 }
                 record.layer = Some(layer.clone());
-                record.size = 0;
+                record.size = None;
             }
             placed.records.push((id.clone(), record));
         }
@@ -431,7 +471,6 @@ impl Step {
     /// # Errors
     /// When the disk fails.
     pub fn keep(mut self) -> Result<ChainLayer> {
-        let size = usage::walk(&tree(&self.dir)).doing(|| at("read", &self.dir))?.bytes;
         let store = Arc::clone(&self.store);
         let _changing = store.change();
         let work = self.dir.join("work");
@@ -442,8 +481,7 @@ impl Step {
         fs::rename(&self.dir, &to).doing(|| at("rename to", &to))?;
         self.kept = true;
         let created = jiff::Timestamp::now().as_millisecond();
-        let record =
-            StepRecord { unsynced: Some(store.boot.clone()), size, created, ..StepRecord::default() };
+        let record = StepRecord { unsynced: Some(store.boot.clone()), created, ..StepRecord::default() };
         let mut write = store.database.begin_write()?;
         // A lost record costs a build its cache: no step waits for the disk.
         write.set_durability(redb::Durability::None)?;

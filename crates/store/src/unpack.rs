@@ -78,7 +78,7 @@ impl Batch {
                 continue;
             }
             let below = if depth == 0 { store.paths.base() } else { self.layer_dir(&keys[depth - 1]) };
-            let dir = self.place();
+            let dir = self.place()?;
             let blob = self.open_blob(&layer.blob.digest)?;
             let summary = store.unpack_into(&dir, &below, blob, layer)?;
             self.add_layer(keys[depth].clone(), dir, summary.size)?;
@@ -108,7 +108,7 @@ impl Batch {
     }
 
     fn early(&self) -> Result<EarlyLayer<'_>> {
-        let early = EarlyLayer { batch: self, dir: self.place(), size: 0 };
+        let early = EarlyLayer { batch: self, dir: self.place()?, size: 0 };
         let store = self.store();
         store.snapshotter().prepare(&early.dir, &store.paths.base())?;
         Ok(early)

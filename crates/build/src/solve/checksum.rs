@@ -107,80 +107,105 @@ impl FileDigests {
 /// The digest of what `selection` names in `root`; a pattern may name nothing.
 pub(super) fn of(root: &Root, selection: Selection<'_>, known: &FileDigests) -> Result<Digest, String> {
     let paths = expand(root, selection.path).map_err(|error| error.to_string())?;
-    let mut walk = Walk { hasher: Hasher::new(), known, exclude: selection.exclude };
+    let mut walk = Walk { content: Content::new(), known, exclude: selection.exclude };
     for path in paths {
         let real = root.canonicalize(&path).map_err(|error| missing(&error, &path))?;
-        walk.word(path.file_name().unwrap_or(OsStr::new("")).as_bytes());
+        walk.content.word(path.file_name().unwrap_or(OsStr::new("")).as_bytes());
         match root.parent(&real).map_err(|error| error.to_string())? {
             Some((dir, name)) => walk.entry(&dir, &name, &path),
             None => root.top().and_then(|top| walk.directory(&top, &path)),
         }
         .map_err(|error| error.to_string())?;
     }
-    Ok(walk.hasher.finish())
+    Ok(walk.content.finish())
 }
 
 fn missing(error: &RootError, path: &Path) -> String {
     if error.is_not_found() { format!("\"/{}\": not found", path.display()) } else { error.to_string() }
 }
 
+/// What stands in a digest for files.
+pub(super) struct Content(Hasher);
+
+impl Content {
+    pub(super) fn new() -> Self {
+        Self(Hasher::new())
+    }
+
+    /// Bytes with their length before them, so that two words never read as one.
+    pub(super) fn word(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// What a file is, its mode bits and its owner.
+    pub(super) fn attributes(&mut self, mode: u32, uid: u32, gid: u32) {
+        for number in [mode, uid, gid] {
+            self.0.update(&number.to_le_bytes());
+        }
+    }
+
+    /// The bytes of a file.
+    pub(super) fn file(&mut self, digest: &Digest) {
+        self.word(digest.hex().as_bytes());
+    }
+
+    /// A device.
+    pub(super) fn device(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    /// What follows is not in the directory any more.
+    pub(super) fn end_directory(&mut self) {
+        self.word(b"");
+    }
+
+    pub(super) fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}
+
 struct Walk<'a> {
-    hasher: Hasher,
+    content: Content,
     known: &'a FileDigests,
     exclude: Option<&'a dyn Fn(&Path) -> bool>,
 }
 
 impl Walk<'_> {
-    /// Bytes with their length before them, so that two words never read as one.
-    fn word(&mut self, bytes: &[u8]) {
-        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
-    }
-
     fn directory(&mut self, dir: &Dir, path: &Path) -> Result<(), RootError> {
         for entry in dir.entries()? {
             let path: PathBuf = path.join(&entry.name);
             if self.exclude.is_some_and(|exclude| exclude(&path)) {
                 continue;
             }
-            self.word(entry.name.as_bytes());
+            self.content.word(entry.name.as_bytes());
             self.entry(dir, &entry.name, &path)?;
         }
-        // Ends the directory: what follows is not in it.
-        self.word(b"");
+        self.content.end_directory();
         Ok(())
     }
 
     fn entry(&mut self, dir: &Dir, name: &OsStr, path: &Path) -> Result<(), RootError> {
         let stat = dir.stat(name)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        self.hasher.update(&stat.st_mode.to_le_bytes());
-        self.hasher.update(&stat.st_uid.to_le_bytes());
-        self.hasher.update(&stat.st_gid.to_le_bytes());
+        self.content.attributes(stat.st_mode, stat.st_uid, stat.st_gid);
         for attribute in dir.list_xattrs(name)? {
             if !is_overlay_xattr(attribute.as_bytes()) {
                 let value = dir.get_xattr(name, &attribute)?.unwrap_or_default();
-                self.word(attribute.as_bytes());
-                self.word(&value);
+                self.content.word(attribute.as_bytes());
+                self.content.word(&value);
             }
         }
         match kind {
-            FileType::Directory => self.directory(&dir.dir(name)?, path),
+            FileType::Directory => self.directory(&dir.dir(name)?, path)?,
             FileType::RegularFile => {
                 let digest = self.file(dir, name, &stat)?;
-                self.word(digest.hex().as_bytes());
-                Ok(())
+                self.content.file(&digest);
             }
-            FileType::Symlink => {
-                let target = dir.read_link(name)?;
-                self.word(target.as_bytes());
-                Ok(())
-            }
-            _ => {
-                self.hasher.update(&stat.st_rdev.to_le_bytes());
-                Ok(())
-            }
+            FileType::Symlink => self.content.word(dir.read_link(name)?.as_bytes()),
+            _ => self.content.device(stat.st_rdev),
         }
+        Ok(())
     }
 
     fn file(&self, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<Digest, RootError> {

@@ -8,7 +8,7 @@ use wharf_sys::root::Root;
 use super::checksum::{self, FileDigests, Selection};
 use super::chosen::Chosen;
 use super::schedule::Solver;
-use super::{Failure, Tree};
+use super::{Failure, Tree, listing};
 use crate::graph::{CopyFiles, Edge, Execute, FileAction, Node, NodeId, Operation, Source};
 
 /// Raised when the meaning of a key changes: older records are then never found.
@@ -151,7 +151,14 @@ impl Solver<'_> {
         if let Some(content) = name.and_then(|name| known.selection(&name)) {
             return Ok(content);
         }
-        let digest = self.root(&tree).and_then(|root| checksum::of(&root, selection, known));
+        let listed = match &tree {
+            Tree::Directory(path) => self.host.listing(path),
+            Tree::Chain(_) => None,
+        };
+        let digest = match listed.and_then(|listing| listing::digest(&*listing, selection)) {
+            Some(digest) => Ok(digest),
+            None => self.root(&tree).and_then(|root| checksum::of(&root, selection, known)),
+        };
         let content = digest.map_err(|error| {
             self.failure(id, format!("failed to compute cache key: failed to calculate checksum: {error}"))
         })?;

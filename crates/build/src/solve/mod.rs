@@ -10,6 +10,7 @@ mod chosen;
 mod execute;
 mod files;
 mod key;
+mod listing;
 mod recall;
 mod schedule;
 
@@ -27,6 +28,7 @@ use crate::dockerfile::Lines;
 use crate::graph::{Access, Execute, NodeId, StoredLayer};
 
 pub use cache::{Cache, CacheKind, CacheUsage, Hold, MountedCache};
+pub use listing::{Listed, ListedContent, Listing};
 pub use schedule::Solver;
 
 /// The result of an operation: files.
@@ -63,6 +65,11 @@ pub trait Host: Sync {
     /// A number that stands for all that is in a directory of [`Self::local`], another one after any change; `None`:
     /// nobody knows.
     fn revision(&self, directory: &Path) -> Option<u64>;
+
+    /// All that is in a directory of [`Self::local`]; `None`: nobody knows without a look.
+    fn listing(&self, _directory: &Path) -> Option<Arc<dyn Listing>> {
+        None
+    }
 
     /// A git repository's files.
     ///

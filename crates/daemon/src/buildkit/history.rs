@@ -32,6 +32,8 @@ const LARGEST: u64 = 1 << 20;
 const RECORD: &str = "record";
 const SAID: &str = "log";
 const ATTACHED: &str = "attached";
+/// What is added to the names of those that are to go.
+const GONE: &str = "gone";
 
 /// Events that wait for who listens.
 const WAITING: usize = 64;
@@ -72,6 +74,9 @@ impl History {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|end| end == GONE) {
+                drop(std::fs::remove_file(&path));
+            }
             if path.extension().is_none_or(|end| end != RECORD) {
                 continue;
             }
@@ -183,20 +188,24 @@ impl History {
         std::fs::read(self.attached(digest)).ok()
     }
 
-    /// Removes a record's files; what goes with others that are left, as the manifest of an image made twice, stays.
+    /// Removes a record's files; what goes with others that are left, as the manifest of an image made twice, stays. They
+    /// have another name at once, and go when the disk is ready: a build's end does not wait for that.
     fn erase(&self, record: &BuildHistoryRecord, left: &VecDeque<BuildHistoryRecord>) {
         let files = [RECORD, SAID].map(|end| self.file(&record.r#ref, end));
         let kept: HashSet<Digest> = left.iter().flat_map(attachment::of).collect();
         let gone: HashSet<Digest> = attachment::of(record).filter(|digest| !kept.contains(digest)).collect();
         let attached = gone.iter().map(|digest| self.attached(digest));
+        let mut renamed = Vec::new();
         for file in files.into_iter().chain(attached) {
-            match std::fs::remove_file(file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!("remove the record of a build: {error}");
-                }
-                _ => {}
+            let name = file.with_added_extension(GONE);
+            match std::fs::rename(&file, &name) {
+                Ok(()) => renamed.push(name),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!("remove the record of a build: {error}"),
             }
         }
+        // What is left of them goes with the next start.
+        std::thread::spawn(move || renamed.iter().for_each(|file| drop(std::fs::remove_file(file))));
     }
 
     /// What a build that is over said; `None`: there was none of that name.

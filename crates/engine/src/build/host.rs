@@ -1,9 +1,10 @@
 //! What the solver needs of the engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use wharf_build::graph::{NodeId, StoredLayer};
-use wharf_build::solve::{Cancel, Host, LocalRequest, Process};
+use wharf_build::solve::{Cancel, Host, Listing, LocalRequest, Process};
 use wharf_oci::{Digest, Platform};
 use wharf_store::{Chain, ChainLayer};
 
@@ -36,6 +37,10 @@ impl Host for Hosted<'_> {
 
     fn revision(&self, directory: &Path) -> Option<u64> {
         self.build.builds.mirrors().revision(directory)
+    }
+
+    fn listing(&self, directory: &Path) -> Option<Arc<dyn Listing>> {
+        self.build.builds.mirrors().listing(directory)
     }
 
     fn git(&self, address: &str, keep_git_dir: bool, node: NodeId) -> Result<PathBuf, String> {

@@ -46,6 +46,28 @@ impl PruneOptions {
         Some(keep.max(self.reserved))
     }
 
+    /// Whether a cache may stay that is not larger than `most`, with `free` bytes of the disk free.
+    fn allows(&self, most: u64, free: u64) -> bool {
+        let bounded = (self.reserved, self.most, self.free) != (0, 0, 0);
+        // What is only reserved is all that stays.
+        let stays = if self.most == 0 && self.free == 0 { self.reserved } else { self.most };
+        bounded && free >= self.free && (most <= stays || (self.most == 0 && self.free != 0))
+    }
+
+    /// Whether nothing that is kept is of what it is about.
+    fn spares(&self, kept: &[CacheUsage]) -> bool {
+        let now = Timestamp::now().as_second();
+        // A rule that makes no sense is told of where it is applied.
+        self.until().is_ok_and(|until| !kept.iter().any(|usage| self.wants(usage, until, now)))
+    }
+
+    /// What was used after that moment stays, in seconds since 1970.
+    fn until(&self) -> Result<Option<i64>> {
+        let given = ["until", "unused-for"].into_iter().flat_map(|key| self.filters.get(key));
+        let first = given.map(until_time).collect::<Result<Vec<Timestamp>>>()?.into_iter().min();
+        Ok(first.map(Timestamp::as_second))
+    }
+
     fn wants(&self, usage: &CacheUsage, until: Option<i64>, now: i64) -> bool {
         let (filters, used) = (&self.filters, usage.used.as_second());
         let is =
@@ -100,7 +122,10 @@ impl Builds {
     /// What is kept, the longest unused first. Sleeps.
     #[must_use]
     pub fn usage_now(&self) -> Vec<CacheUsage> {
-        let mut usage = self.cache.usage();
+        self.with_mirrors(self.cache.usage())
+    }
+
+    fn with_mirrors(&self, mut usage: Vec<CacheUsage>) -> Vec<CacheUsage> {
         usage.extend(self.mirrors.usage().into_iter().map(mirrored));
         usage.sort_by_key(|usage| usage.used);
         usage
@@ -112,10 +137,11 @@ impl Builds {
     /// # Errors
     /// When the disk fails.
     pub fn prune_now(&self, options: &PruneOptions) -> Result<Vec<CacheUsage>> {
-        let until = ["until", "unused-for"].into_iter().flat_map(|key| options.filters.get(key));
-        let until = until.map(until_time).collect::<Result<Vec<Timestamp>>>()?.into_iter().min();
-        let until = until.map(Timestamp::as_second);
-        let (usage, now) = (self.usage_now(), Timestamp::now().as_second());
+        self.prune_of(&self.usage_now(), options)
+    }
+
+    fn prune_of(&self, usage: &[CacheUsage], options: &PruneOptions) -> Result<Vec<CacheUsage>> {
+        let (until, now) = (options.until()?, Timestamp::now().as_second());
         let mut total: u64 = usage.iter().map(own).sum();
         let keep = options.keep(total, self.free());
         let mut children: HashMap<&str, usize> = HashMap::new();
@@ -144,17 +170,25 @@ impl Builds {
         Ok(gone)
     }
 
-    /// Brings the cache below its ceilings. Called before a build's end, so that no build leaves more than it may.
+    /// Brings the cache below its ceilings. Called before a build's end, so that no build leaves more than it may. Nothing
+    /// is measured as long as no rule needs to know.
     pub(super) fn reclaim(&self) {
         let policy = self.config.live(|now| now.build_cache.clone());
         if !policy.enabled {
             return;
         }
-        let size = self.disk().0;
+        let (size, free) = self.disk();
+        let mut unmeasured = None;
+        let mut measured: Option<Vec<CacheUsage>> = None;
         for rule in policy.rules(size) {
-            match self.prune_now(&rule) {
+            let known = unmeasured.get_or_insert_with(|| self.with_mirrors(self.cache.unmeasured()));
+            if rule.allows(size.saturating_sub(free), free) || rule.spares(known) {
+                continue;
+            }
+            match self.prune_of(measured.get_or_insert_with(|| self.usage_now()), &rule) {
                 Ok(gone) if !gone.is_empty() => {
                     tracing::info!("build cache: {} records went to make room", gone.len());
+                    (unmeasured, measured) = (None, None);
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!("build cache: {error}"),
@@ -232,5 +266,28 @@ mod tests {
         assert_eq!(of(10, 90, 25).keep(100, 5), Some(80));
         assert_eq!(of(90, 95, 25).keep(100, 5), Some(90));
         assert_eq!(of(0, 0, 4).keep(100, 5), Some(100));
+    }
+
+    #[test]
+    fn what_may_stay_unmeasured_may_stay_measured() {
+        let of = |reserved, most, free| PruneOptions { reserved, most, free, ..PruneOptions::default() };
+        assert!(of(10, 100, 5).allows(100, 5) && of(0, 0, 4).allows(1000, 5));
+        assert!(!of(0, 0, 0).allows(0, 5));
+        for (reserved, most, free) in [
+            (0, 0, 0),
+            (30, 0, 0),
+            (0, 40, 0),
+            (10, 40, 25),
+            (10, 90, 25),
+            (90, 95, 25),
+            (0, 0, 4),
+            (0, 100, 3),
+        ] {
+            let options = of(reserved, most, free);
+            for bound in [5, 30, 40, 95, 100, 200] {
+                let stays = |total| options.keep(total, 5).is_some_and(|keep| keep >= total);
+                assert!(!options.allows(bound, 5) || (0..=bound).all(stays), "{options:?} {bound}");
+            }
+        }
     }
 }

@@ -56,6 +56,8 @@ struct State {
     records: HashMap<Digest, Record>,
     /// Keys whose records are newer than the database's.
     dirty: HashSet<Digest>,
+    /// Keys of which that is no more than when they were used.
+    used: HashSet<Digest>,
     /// Keys by what results are made of.
     recipes: Recipes,
     /// Keys that a build makes right now.
@@ -151,16 +153,20 @@ impl Cache {
     /// # Errors
     /// When the database fails.
     pub fn save(&self) -> Result<(), wharf_store::Error> {
-        let (dirty, recipes) = {
+        let (dirty, used, recipes) = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let keys = std::mem::take(&mut state.dirty);
             let bytes =
                 |key: &Digest| state.records.get(key).and_then(|record| serde_json::to_vec(record).ok());
-            let dirty: Vec<(String, Vec<u8>)> =
-                keys.iter().filter_map(|key| bytes(key).map(|bytes| (key.to_string(), bytes))).collect();
-            (dirty, state.recipes.changes(|key| state.records.contains_key(key)))
+            let documents = |keys: HashSet<Digest>| -> Vec<(String, Vec<u8>)> {
+                keys.iter().filter_map(|key| bytes(key).map(|bytes| (key.to_string(), bytes))).collect()
+            };
+            let (dirty, used) = (std::mem::take(&mut state.dirty), std::mem::take(&mut state.used));
+            let used = documents(used.difference(&dirty).copied().collect());
+            (documents(dirty), used, state.recipes.changes(|key| state.records.contains_key(key)))
         };
+        // When something was used last is worth no wait for the disk.
+        self.store.documents(KIND).put_all_lazily(&used)?;
         self.store.documents(KIND).put_all(&dirty)?;
         recipes.write(&self.store)
     }
@@ -203,7 +209,7 @@ fn hit(state: &mut State, key: Digest, store: &Store, hold: &Hold) -> Option<Vec
     record.used = Timestamp::now().as_millisecond();
     record.uses += 1;
     let chains = record.chains.clone();
-    state.dirty.insert(key);
+    state.used.insert(key);
     let held = state.held.entry(hold.number()).or_default();
     held.extend(chains.iter().flatten().filter_map(step).map(str::to_owned));
     Some(chains)

@@ -1,11 +1,12 @@
 //! What the cache takes, and letting go of it.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fs::FileType;
 use wharf_oci::Digest;
+use wharf_sys::root::{Dir, Root};
 
 use super::{Cache, KIND, Record, State, mounts, step, timestamp};
 
@@ -49,18 +50,28 @@ impl Cache {
     /// What all records take, the longest unused first.
     #[must_use]
     pub fn usage(&self) -> Vec<CacheUsage> {
-        let (mut usage, directories) = {
-            let state = self.lock();
-            let (makers, sizes) = (makers(&state), self.store.step_sizes());
-            let records =
-                state.records.iter().map(|(key, record)| describe(&state, &makers, &sizes, key, record));
-            (records.collect::<Vec<_>>(), directories(&state))
-        };
+        let mut usage = self.listed(true);
         // Walked without the lock: directories may be large.
-        usage.extend(directories.into_iter().map(|mut directory| {
+        for directory in usage.iter_mut().filter(|usage| usage.kind == CacheKind::Mount) {
             directory.size = size_of(&self.mounts.join(&directory.id));
-            directory
-        }));
+        }
+        usage
+    }
+
+    /// All records, the longest unused first; what takes long to find out of their sizes is left out.
+    #[must_use]
+    pub fn unmeasured(&self) -> Vec<CacheUsage> {
+        self.listed(false)
+    }
+
+    fn listed(&self, measure: bool) -> Vec<CacheUsage> {
+        let sizes = self.store.step_sizes(measure);
+        let state = self.lock();
+        let makers = makers(&state);
+        let records =
+            state.records.iter().map(|(key, record)| describe(&state, &makers, &sizes, key, record));
+        let mut usage: Vec<CacheUsage> = records.chain(directories(&state)).collect();
+        drop(state);
         usage.sort_by(|left, right| (left.used, &left.id).cmp(&(right.used, &right.id)));
         usage
     }
@@ -91,6 +102,7 @@ impl Cache {
         let mut state = self.lock();
         let known = state.records.remove(&key).is_some();
         state.dirty.remove(&key);
+        state.used.remove(&key);
         drop(state);
         self.store.documents(KIND).remove(&key.to_string())?;
         Ok(known)
@@ -176,17 +188,21 @@ fn directories(state: &State) -> Vec<CacheUsage> {
     state.mounts.iter().map(describe).collect()
 }
 
-/// What a directory takes on the disk, bytes; what goes meanwhile does not count.
+/// What a directory takes on the disk, bytes; what goes meanwhile does not count. A process may work in it: no link that
+/// it puts there leads elsewhere.
 fn size_of(path: &Path) -> u64 {
-    let mut left = vec![path.to_owned()];
+    Root::open(path).and_then(|root| root.top()).map_or(0, |top| size_below(&top))
+}
+
+fn size_below(dir: &Dir) -> u64 {
     let mut size = 0;
-    while let Some(path) = left.pop() {
-        for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            size += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                left.push(entry.path());
-            }
+    for entry in dir.entries().unwrap_or_default() {
+        let Ok(stat) = dir.stat(&entry.name) else { continue };
+        size += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            && let Ok(below) = dir.dir(&entry.name)
+        {
+            size += size_below(&below);
         }
     }
     size

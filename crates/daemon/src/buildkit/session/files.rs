@@ -206,6 +206,7 @@ fn entry(stat: Stat) -> Result<Entry, String> {
         gid: stat.gid,
         modified: stat.mod_time,
         attributes,
+        content: None,
     })
 }
 

@@ -135,6 +135,7 @@ fn entry(path: String, stat: &Stat, kind: EntryKind, latest: Option<i64>) -> Ent
         kind,
         modified,
         attributes: Vec::new(),
+        content: None,
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use wharf_build::solve::Cache;
+use wharf_build::solve::{Cache, Listing};
 use wharf_layer::{CopyOptions, copy};
 use wharf_oci::Digest;
 pub use wharf_sys::root::Root;
@@ -24,6 +24,7 @@ pub use wharf_sys::root::Root;
 use crate::error::{Error, Result};
 use crate::names::new_id;
 
+use entry::Index;
 pub use entry::{Entry, EntryKind};
 pub use list::{list, list_directory, stat};
 pub use sync::{Sync, SyncError};
@@ -47,16 +48,30 @@ pub struct MirrorKey {
 pub struct Mirrors {
     top: PathBuf,
     kept: Mutex<Vec<Kept>>,
-    /// The last number that was given to the content of a copy, and those of all copies that are whole.
-    revisions: Mutex<(u64, HashMap<PathBuf, u64>)>,
+    revisions: Mutex<Revisions>,
     /// Who is told the digests of files that come.
     cache: Option<Arc<Cache>>,
+}
+
+/// What is in the copies.
+#[derive(Default)]
+struct Revisions {
+    /// The last number that was given to the content of one.
+    last: u64,
+    /// Those of all copies that are whole, or become so again.
+    of: HashMap<PathBuf, Revision>,
+}
+
+struct Revision {
+    number: u64,
+    /// `None` while it is not whole.
+    index: Option<Arc<Index>>,
 }
 
 struct Kept {
     id: String,
     key: MirrorKey,
-    index: Vec<Entry>,
+    index: Arc<Index>,
     created: Timestamp,
     used: Timestamp,
     uses: u64,
@@ -109,7 +124,7 @@ impl Mirrors {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn revisions(&self) -> MutexGuard<'_, (u64, HashMap<PathBuf, u64>)> {
+    fn revisions(&self) -> MutexGuard<'_, Revisions> {
         // One step changes both.
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +132,14 @@ impl Mirrors {
     /// A number for what is in the copy at `path`, another one after any change; `None` while it is not whole.
     #[must_use]
     pub fn revision(&self, path: &Path) -> Option<u64> {
-        self.revisions().1.get(path).copied()
+        self.revisions().of.get(path).map(|revision| revision.number)
+    }
+
+    /// All that is in the copy at `path`; `None` while it is not whole.
+    #[must_use]
+    pub fn listing(&self, path: &Path) -> Option<Arc<dyn Listing>> {
+        let index = self.revisions().of.get(path)?.index.clone()?;
+        Some(index)
     }
 
     /// Takes a copy for one build alone: the one of the same part, else one of the same directory that nobody is about to
@@ -172,7 +194,7 @@ impl Mirrors {
         fs::create_dir(&path).map_err(|error| Error::io(format!("create {}", path.display()), &error))?;
         let now = Timestamp::now();
         let key = MirrorKey { directory: None, part: String::new() };
-        Ok(Kept { id, key, index: Vec::new(), created: now, used: now, uses: 0 })
+        Ok(Kept { id, key, index: Arc::default(), created: now, used: now, uses: 0 })
     }
 
     fn give_back(&self, mut copy: Kept) {
@@ -189,9 +211,9 @@ impl Mirrors {
 
     fn discard(&self, copy: &Kept) {
         let path = self.top.join(&copy.id);
-        self.revisions().1.remove(&path);
+        self.revisions().of.remove(&path);
         // Many files take their time, and whoever ends a build does not wait for them.
-        if copy.index.len() > 64 {
+        if copy.index.0.len() > 64 {
             std::thread::spawn(move || remove(&path));
         } else {
             remove(&path);
@@ -203,7 +225,7 @@ impl Mirrors {
         let shown = |copy: &Kept| MirrorUsage {
             id: copy.id[..25.min(copy.id.len())].to_owned(),
             description: format!("local source for {}", copy.key.part.split('\0').next().unwrap_or_default()),
-            size: copy.index.iter().map(|entry| entry.size).sum(),
+            size: copy.index.0.iter().map(|entry| entry.size).sum(),
             created: copy.created,
             used: copy.used,
             uses: copy.uses,
@@ -258,22 +280,31 @@ impl Mirror {
     /// Begins to bring it to what the client lists.
     pub fn sync(&mut self) -> Sync<'_> {
         self.whole = false;
+        if let Some(revision) = self.mirrors.revisions().of.get_mut(&self.path) {
+            revision.index = None;
+        }
         // Taken out by drop alone.
         let before = self.kept.as_mut().map(|kept| std::mem::take(&mut kept.index)).unwrap_or_default();
+        // Whoever read it is done: a copy belongs to one build at a time.
+        let before = Arc::try_unwrap(before).map_or_else(|shared| shared.0.clone(), |index| index.0);
         Sync::new(self, before)
     }
 
     /// It is what `index` says; `changed`: something was another before.
     pub(super) fn settle(&mut self, index: Vec<Entry>, changed: bool) {
         let Some(kept) = &mut self.kept else { return };
-        kept.index = index;
+        kept.index = Arc::new(Index(index));
+        let index = Some(kept.index.clone());
         self.whole = true;
         let mut revisions = self.mirrors.revisions();
-        if changed || !revisions.1.contains_key(&self.path) {
-            revisions.0 += 1;
-            let revision = revisions.0;
-            revisions.1.insert(self.path.clone(), revision);
-        }
+        let number = match revisions.of.get(&self.path) {
+            Some(revision) if !changed => revision.number,
+            _ => {
+                revisions.last += 1;
+                revisions.last
+            }
+        };
+        revisions.of.insert(self.path.clone(), Revision { number, index });
     }
 
     pub(super) fn root(&self) -> &Root {

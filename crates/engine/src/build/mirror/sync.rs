@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
-use wharf_oci::Hasher;
+use wharf_oci::{Digest, Hasher};
 use wharf_sys::root::{Dir, RootError};
 
 use super::Mirror;
@@ -94,7 +94,7 @@ impl<'a> Sync<'a> {
     ///
     /// # Errors
     /// A list out of order, paths that leave the directory, entries in what is no directory.
-    pub fn entry(&mut self, entry: Entry) -> Result<bool> {
+    pub fn entry(&mut self, mut entry: Entry) -> Result<bool> {
         if !entry.is_proper() {
             return Err(SyncError::List(format!("invalid path in the build context: {:?}", entry.path)));
         }
@@ -107,8 +107,17 @@ impl<'a> Sync<'a> {
         // First: what is gone from a directory is removed while the list is still in there.
         let before = self.skip_to(&entry)?;
         self.enter(&entry)?;
-        let unchanged = before.as_ref().is_some_and(|before| entry.is(before));
-        let wanted = if unchanged { false } else { self.change(&entry, before)? };
+        let unchanged = before.as_ref().filter(|before| entry.is(before));
+        let wanted = match unchanged {
+            Some(before) => {
+                entry.content = before.content;
+                false
+            }
+            None => {
+                entry.content = (entry.kind == EntryKind::File && entry.size == 0).then(|| Digest::of(b""));
+                self.change(&entry, before)?
+            }
+        };
         if entry.kind == EntryKind::Directory {
             let prefix = entry.path.len() + 1;
             self.above.push(Level { at: Some(self.after.len()), prefix, dir: None, touched: false });
@@ -265,7 +274,7 @@ impl<'a> Sync<'a> {
     /// # Errors
     /// Content that was not asked for, and a disk that is full.
     pub fn content(&mut self, at: u32, data: &[u8]) -> Result<()> {
-        let Some(entry) = self.after.get(at as usize) else {
+        let Some(entry) = self.after.get_mut(at as usize) else {
             return Err(SyncError::List("content of a file that was not listed".to_owned()));
         };
         let Some(Incoming { file, hasher }) = self.open.get_mut(&at) else {
@@ -275,7 +284,9 @@ impl<'a> Sync<'a> {
             end(file, entry)?;
             let stat =
                 rustix::fs::fstat(&*file).map_err(|errno| RootError::new("stat", &entry.path, errno))?;
-            self.mirror.learn(&stat, std::mem::take(hasher).finish());
+            let digest = std::mem::take(hasher).finish();
+            entry.content = Some(digest);
+            self.mirror.learn(&stat, digest);
             self.open.remove(&at);
             return Ok(());
         }

@@ -134,3 +134,54 @@ fn two_builds_have_two_copies() {
     assert_eq!(mirrors.prune(|_| true).len(), 2);
     assert_eq!(fs::read_dir(top.path().join("m")).unwrap().count(), 0);
 }
+
+#[test]
+fn the_list_of_a_copy_says_what_the_disk_says() {
+    use wharf_build::solve::ListedContent;
+
+    let top = tempfile::tempdir().unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
+    let first = [
+        (Entry { mode: 0o4755, uid: 7, gid: 8, ..file("a", 1, 1) }, "x"),
+        (entry("d", EntryKind::Directory, 0, 1), ""),
+        (file("d/b", 3, 1), "yyy"),
+        (file("d/empty", 0, 1), ""),
+        (Entry { mode: 0o600, ..entry("l", EntryKind::Symlink("d".to_owned()), 0, 1) }, ""),
+        (entry("m", EntryKind::Link("a".to_owned()), 1, 1), ""),
+        (entry("p", EntryKind::Fifo, 0, 1), ""),
+    ];
+    let mut mirror = mirrors.take(key()).unwrap();
+    assert!(mirrors.listing(mirror.path()).is_none());
+    send(&mut mirror, &first).unwrap();
+    // What stays as it was stays known.
+    for _ in 0..2 {
+        let path = mirror.path().to_owned();
+        let listing = mirrors.listing(&path).unwrap();
+        for (at, (given, _)) in first.iter().enumerate() {
+            let (listed, place) = (listing.entry(at).unwrap(), path.join(&given.path));
+            let stat = fs::symlink_metadata(&place).unwrap();
+            assert_eq!(
+                (listed.path, listed.mode, listed.uid, listed.gid),
+                (given.path.as_str(), stat.mode(), stat.uid(), stat.gid())
+            );
+            let content = match () {
+                () if stat.is_dir() => ListedContent::Directory,
+                () if stat.is_symlink() => ListedContent::Target("d"),
+                () if stat.is_file() => ListedContent::Bytes(Digest::of(&fs::read(&place).unwrap())),
+                () => ListedContent::Device(stat.rdev()),
+            };
+            assert_eq!(listed.content, Some(content), "{}", given.path);
+            assert_eq!(listing.find(&given.path), Some(at));
+        }
+        assert!(listing.entry(first.len()).is_none() && listing.find("e").is_none());
+        drop(listing);
+        drop(mirror);
+        mirror = mirrors.take(key()).unwrap();
+        let sync = mirror.sync();
+        assert!(mirrors.listing(&path).is_none());
+        drop(sync);
+        drop(mirror);
+        mirror = mirrors.take(key()).unwrap();
+        send(&mut mirror, &first).unwrap();
+    }
+}
