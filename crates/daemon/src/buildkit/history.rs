@@ -197,7 +197,8 @@ impl History {
         let attached = gone.iter().map(|digest| self.attached(digest));
         let mut renamed = Vec::new();
         for file in files.into_iter().chain(attached) {
-            let name = file.with_added_extension(GONE);
+            let mut name = file.clone().into_os_string();
+            name.push(format!(".{GONE}"));
             match std::fs::rename(&file, &name) {
                 Ok(()) => renamed.push(name),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
