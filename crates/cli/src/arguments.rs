@@ -72,6 +72,11 @@ fn walk<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, Vec<Stri
     (command, path, at)
 }
 
+/// The command that arguments name, by the flags that stand before it.
+pub(crate) fn command_word<'a>(flags: &Command, arguments: &'a [OsString]) -> Option<&'a str> {
+    arguments[first_word(flags, arguments, 0)?].to_str()
+}
+
 /// The first argument from `at` on that is neither a flag nor a flag's value; none when `--` or the end comes first.
 fn first_word(command: &Command, arguments: &[OsString], mut at: usize) -> Option<usize> {
     let takes_value = |flag: &Arg| {

@@ -85,7 +85,31 @@ macro_rules! commands {
     };
 }
 
-commands! {
+/// [`commands!`], of which each can be had without the others: who starts does not make them all.
+macro_rules! single_commands {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident($kind:ty)),* $(,)? }) => {
+        commands! { $(#[$meta])* $name { $($(#[$variant_meta])* $variant($kind)),* } }
+
+        impl $name {
+            /// `root` with the one command that goes by `word`; `None`: there is none.
+            pub(crate) fn only(word: &str, root: clap::Command) -> Option<clap::Command> {
+                $({
+                    #[derive(Subcommand)]
+                    enum One {
+                        $(#[$variant_meta])*
+                        $variant(Box<$kind>),
+                    }
+                    if One::has_subcommand(word) {
+                        return Some(One::augment_subcommands(root));
+                    }
+                })*
+                None
+            }
+        }
+    };
+}
+
+single_commands! {
     /// Every command at the top level.
     Command {
         /// Attach local standard input, output, and error streams to a running container
