@@ -16,7 +16,7 @@ async fn a_process_runs_is_logged_and_its_end_is_told() {
     assert!(matches!(next(&mut events).await, Event::Started { restart_count: 0, .. }));
     let exit = end(&mut events).await;
     assert_eq!((exit.code, exit.oom_killed), (Some(7), false));
-    assert!(exit.finished_at >= launched.started_at);
+    assert!(exit.finished_at >= launched.started_at, "{:?} {:?}", exit.finished_at, launched.started_at);
     assert!(soon(events.recv()).await.is_none());
     assert_eq!((fixture.logged("stdout"), fixture.logged("stderr")), ("out\ntail".into(), "err\n".into()));
     let journal = fixture.journal();

@@ -107,7 +107,11 @@ impl Supervisor {
         for &signal in signals {
             let _ended_already = pidfd.signal(signal);
         }
-        let (pid, started_at) = (facts.pid, Timestamp(wall_nanos()));
+        let pid = facts.pid;
+        // It may have ended before its report was read; it started no later.
+        let ended = self.unclaimed.iter().position(|(known, ..)| *known == pid);
+        let ended = ended.map(|at| self.unclaimed.swap_remove(at));
+        let started_at = Timestamp(ended.map_or(i64::MAX, |(_, _, at)| at).min(wall_nanos()));
         let Some(session) = self.session(number) else { return Ok(()) };
         session.take_streams(streams)?;
         session.stage = Stage::Running(Running { pid, pidfd, started_at, since: Instant::now() });
@@ -125,10 +129,8 @@ impl Supervisor {
         let mut served = Served::default();
         self.serve_stdin(number, &mut served);
         self.account(number, &served);
-        // It may have ended before its report was read.
-        if let Some(at) = self.unclaimed.iter().position(|(known, ..)| *known == pid) {
-            let (_, how, time) = self.unclaimed.swap_remove(at);
-            self.process_ended(number, Some(how), time);
+        if let Some((_, how, at)) = ended {
+            self.process_ended(number, Some(how), at);
         }
         Ok(())
     }
