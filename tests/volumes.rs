@@ -262,6 +262,9 @@ fn directories_and_file_servers_can_be_volumes() {
         let options: Vec<&str> = options.iter().flat_map(|option| ["-o", *option]).collect();
         d.docker(&[&["volume", "create"], &options[..], &[name]].concat())
     };
+    let none = d.post("/volumes/create", &json!({ "Name": "none", "DriverOpts": {} })).json();
+    assert_eq!(none["Options"], json!({}), "what was asked for is shown");
+    assert_eq!(d.get("/volumes/none").json()["Options"], json!({}));
     create(&["type=none", "o=bind", &device], "bound").ok();
     // What the image has there goes into the directory.
     let files = shell(&d, &["-v", "bound:/bin"], "ls /bin | wc -l").ok();

@@ -61,7 +61,8 @@ pub(crate) struct Create {
 impl Create {
     async fn run(self, target: &Target) -> Outcome {
         let client = target.connect().await?;
-        let request = json!({ "Name": self.name, "Driver": self.driver, "DriverOpts": pairs(&self.opt), "Labels": pairs(&self.label) });
+        let options = (!self.opt.is_empty()).then(|| pairs(&self.opt));
+        let request = json!({ "Name": self.name, "Driver": self.driver, "DriverOpts": options, "Labels": pairs(&self.label) });
         let made: Volume = client.post("/volumes/create", &request).await?;
         print(&made.name)?;
         Ok(0)

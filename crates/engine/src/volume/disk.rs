@@ -37,7 +37,7 @@ impl Stored {
 
     /// What is mounted in place of its own directory.
     pub(super) fn device(&self) -> Option<super::options::DeviceMount> {
-        let options = self.options.as_ref().filter(|_| self.plugin.is_none())?;
+        let options = self.options.as_ref().filter(|options| self.plugin.is_none() && !options.is_empty())?;
         super::options::mount(options)
     }
 

@@ -262,7 +262,7 @@ impl Volumes {
             "" => self.plugins.holder(&name),
             other => Some(other.to_owned()),
         };
-        let options = ask.driver_opts.clone().filter(|options| !options.is_empty());
+        let options = ask.driver_opts.clone();
         let owner = user.filter(|(_, alone)| *alone).map(|(user, _)| user.to_owned());
         let stored = Stored { labels, options, owner, ..self.fresh(plugin.clone()) };
         match plugin {
