@@ -463,8 +463,7 @@ fn devices_by_their_vendors_names() {
     let at = |name: &str| dir.path().join(name).display().to_string();
     let d = daemon!("--cdi-spec-dir", &at("cdi"));
     if d.is_peer() {
-        eprintln!("skipped: the peer's directories of device specifications are not this test's");
-        return;
+        return; // It reads other directories.
     }
     let ask = |device: &str| {
         let line = "echo $UNIT; head -c 1 /dev/unit0 | wc -c; cat /vendor/file";

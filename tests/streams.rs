@@ -283,10 +283,13 @@ fn both_hijack_forms() {
     }
 }
 
-/// What comes in one piece with the head, and what comes after it, for a client that reads a good while after it asked.
-fn read_late(d: &Daemon, path: &str, body: &str) -> (String, String) {
+/// What comes in one piece with the head of an answer, and what comes after it.
+type Pieces = (String, String);
+
+/// The pieces for a client that reads a good while after it asked.
+fn read_late(d: &Daemon, path: &str, body: &str) -> Pieces {
     let mut stream = UnixStream::connect(d.socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = "HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
     write!(stream, "POST /v1.51{path} {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     std::thread::sleep(Duration::from_millis(100));
@@ -311,7 +314,7 @@ fn output_waits_until_the_head_was_read() {
         read_late(&d, &format!("/exec/{}/start", reply["Id"].as_str().unwrap()), "{}")
     };
     let attach = |id: &str| read_late(&d, &format!("/containers/{id}/attach?stdout=1&logs=1"), "");
-    let cases: [(&str, &dyn Fn() -> (String, String)); 4] = [
+    let cases: [(&str, &dyn Fn() -> Pieces); 4] = [
         ("hi\n", &|| exec(&["echo", "hi"])),
         ("unable to start container process", &|| exec(&["nosuch"])),
         ("hi\n", &|| attach(&running)),
@@ -319,7 +322,7 @@ fn output_waits_until_the_head_was_read() {
     ];
     for (number, (wanted, ask)) in cases.iter().enumerate() {
         // The daemon does not wait for ever: a reader that is kept off the processor may find both in one piece.
-        let apart = |(first, rest): &(String, String)| first.is_empty() && rest.contains(wanted);
+        let apart = |(first, rest): &Pieces| first.is_empty() && rest.contains(wanted);
         let said: Vec<_> = (0..5).map(|_| ask()).take_while(|said| !apart(said)).collect();
         assert!(said.len() < 5, "case {number}: {said:?}");
     }

@@ -264,7 +264,7 @@ fn directories_and_file_servers_can_be_volumes() {
     };
     let none = d.post("/volumes/create", &json!({ "Name": "none", "DriverOpts": {} })).json();
     assert_eq!(none["Options"], json!({}), "what was asked for is shown");
-    assert_eq!(d.get("/volumes/none").json()["Options"], json!({}));
+    assert_eq!(d.get("/volumes/none").unwrap().json()["Options"], json!({}));
     create(&["type=none", "o=bind", &device], "bound").ok();
     // What the image has there goes into the directory.
     let files = shell(&d, &["-v", "bound:/bin"], "ls /bin | wc -l").ok();

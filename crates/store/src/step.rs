@@ -186,9 +186,14 @@ impl Store {
             unknown.map(|(id, _)| id.clone()).collect()
         };
         for id in &unknown {
-            // One that goes meanwhile takes nothing.
-            if let Ok(usage) = usage::walk(&tree(&self.paths.steps().join(id))) {
-                self.note_size(id, usage.bytes);
+            match usage::walk(&tree(&self.paths.steps().join(id))) {
+                Ok(usage) => self.note_size(id, usage.bytes),
+                // It goes meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!("measure build step {id}: {error}");
+                    self.note_size(id, 0);
+                }
             }
         }
         if unknown.is_empty() {

@@ -1,6 +1,7 @@
 //! Builds that were: the last of them, with what they said, for who asks what became of one. They outlive the daemon.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -150,10 +151,9 @@ impl History {
         if let Err(error) = self.attach(&accounts, manifest).and_then(|()| self.write(&record, Some(&said))) {
             tracing::warn!("keep the record of a build: {error}");
         }
-        for record in &gone {
-            self.erase(record, &records);
-        }
+        let gone: Vec<OsString> = gone.iter().flat_map(|record| self.erase(record, &records)).collect();
         drop(records);
+        remove_later(gone);
         self.tell(BuildHistoryEventType::Complete, record);
     }
 
@@ -188,9 +188,9 @@ impl History {
         std::fs::read(self.attached(digest)).ok()
     }
 
-    /// Removes a record's files; what goes with others that are left, as the manifest of an image made twice, stays. They
-    /// have another name at once, and go when the disk is ready: a build's end does not wait for that.
-    fn erase(&self, record: &BuildHistoryRecord, left: &VecDeque<BuildHistoryRecord>) {
+    /// Gives a record's files names under which nobody finds them, and returns those; what goes with others that are left,
+    /// as the manifest of an image made twice, stays.
+    fn erase(&self, record: &BuildHistoryRecord, left: &VecDeque<BuildHistoryRecord>) -> Vec<OsString> {
         let files = [RECORD, SAID].map(|end| self.file(&record.r#ref, end));
         let kept: HashSet<Digest> = left.iter().flat_map(attachment::of).collect();
         let gone: HashSet<Digest> = attachment::of(record).filter(|digest| !kept.contains(digest)).collect();
@@ -205,8 +205,7 @@ impl History {
                 Err(error) => tracing::warn!("remove the record of a build: {error}"),
             }
         }
-        // What is left of them goes with the next start.
-        std::thread::spawn(move || renamed.iter().for_each(|file| drop(std::fs::remove_file(file))));
+        renamed
     }
 
     /// What a build that is over said; `None`: there was none of that name.
@@ -263,8 +262,9 @@ impl History {
             at.ok_or_else(|| Status::not_found(format!("no build record found for ref {}", request.r#ref)))?;
         if request.delete {
             if let Some(record) = records.remove(at) {
-                self.erase(&record, &records);
+                let gone = self.erase(&record, &records);
                 drop(records);
+                remove_later(gone);
                 self.tell(BuildHistoryEventType::Deleted, record);
             }
         } else if !request.finalize {
@@ -273,6 +273,18 @@ impl History {
             written.map_err(|error| Status::unknown(format!("keep the record of a build: {error}")))?;
         }
         Ok(())
+    }
+}
+
+/// Removes files when the disk is ready: a build's end does not wait for that. What is left of them goes with the next
+/// start.
+fn remove_later(files: Vec<OsString>) {
+    if files.is_empty() {
+        return;
+    }
+    let remove = move || files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    if let Err(error) = std::thread::Builder::new().name("history".to_owned()).spawn(remove) {
+        tracing::warn!("remove records of builds: {error}");
     }
 }
 

@@ -182,7 +182,9 @@ impl Builds {
         let mut measured: Option<Vec<CacheUsage>> = None;
         for rule in policy.rules(size) {
             let known = unmeasured.get_or_insert_with(|| self.with_mirrors(self.cache.unmeasured()));
-            if rule.allows(size.saturating_sub(free), free) || rule.spares(known) {
+            // More than what is used of the disk it cannot take, but for files with holes. An unknown disk has no size.
+            let fits = size > 0 && rule.allows(size.saturating_sub(free), free);
+            if fits || rule.spares(known) {
                 continue;
             }
             match self.prune_of(measured.get_or_insert_with(|| self.usage_now()), &rule) {

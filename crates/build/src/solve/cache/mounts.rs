@@ -44,7 +44,7 @@ pub(super) fn load(store: &Store, mounts: &Path) -> Result<HashMap<String, Mount
         let stray = entry.file_name().to_str().is_none_or(|name| !known.contains_key(name));
         // What cannot be removed is met again at the next start.
         if stray {
-            drop(std::fs::remove_dir_all(entry.path()));
+            drop(wharf_store::remove_slowly(&entry.path()));
         }
     }
     Ok(known)

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rustix::fs::FileType;
 use wharf_oci::Digest;
-use wharf_sys::root::{Dir, Root};
+use wharf_sys::root::Root;
 
 use super::{Cache, KIND, Record, State, mounts, step, timestamp};
 
@@ -121,7 +121,7 @@ impl Cache {
         self.store.documents(mounts::KIND).remove(id)?;
         if renamed.is_ok() {
             // What cannot be removed now is a stray at the next start.
-            drop(std::fs::remove_dir_all(&gone));
+            drop(wharf_store::remove_slowly(&gone));
         }
         Ok(true)
     }
@@ -188,21 +188,28 @@ fn directories(state: &State) -> Vec<CacheUsage> {
     state.mounts.iter().map(describe).collect()
 }
 
-/// What a directory takes on the disk, bytes; what goes meanwhile does not count. A process may work in it: no link that
-/// it puts there leads elsewhere.
-fn size_of(path: &Path) -> u64 {
-    Root::open(path).and_then(|root| root.top()).map_or(0, |top| size_below(&top))
-}
+/// As deep as a directory is looked into.
+const DEEPEST: usize = 1024;
 
-fn size_below(dir: &Dir) -> u64 {
+/// What a directory takes on the disk, bytes; what goes meanwhile does not count. A process may work in it: no link that
+/// it puts there leads elsewhere, and no depth that it makes exhausts the stack.
+fn size_of(path: &Path) -> u64 {
+    let Ok(top) = Root::open(path).and_then(|root| root.top()) else { return 0 };
     let mut size = 0;
-    for entry in dir.entries().unwrap_or_default() {
+    let mut above = vec![(top.entries().unwrap_or_default(), top)];
+    while let Some((entries, dir)) = above.last_mut() {
+        let Some(entry) = entries.pop() else {
+            above.pop();
+            continue;
+        };
         let Ok(stat) = dir.stat(&entry.name) else { continue };
         size += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-            && let Ok(below) = dir.dir(&entry.name)
+        let below =
+            (FileType::from_raw_mode(stat.st_mode) == FileType::Directory).then(|| dir.dir(&entry.name));
+        if let Some(Ok(below)) = below
+            && above.len() < DEEPEST
         {
-            size += size_below(&below);
+            above.push((below.entries().unwrap_or_default(), below));
         }
     }
     size

@@ -88,7 +88,9 @@ impl Listing for Index {
         let named = self.0.get(at)?;
         // Another name of a file is that file.
         let entry = match &named.kind {
-            EntryKind::Link(target) => &self.0[self.find(target.trim_start_matches('/'))?],
+            EntryKind::Link(target) => {
+                self.find(target.trim_start_matches('/')).map_or(named, |at| &self.0[at])
+            }
             _ => named,
         };
         let device = |major, minor| ListedContent::Device(rustix::fs::makedev(major, minor));
@@ -106,7 +108,7 @@ impl Listing for Index {
             EntryKind::Block(major, minor) => {
                 (FileType::BlockDevice, entry.mode, Some(device(*major, *minor)))
             }
-            EntryKind::Link(_) => return None,
+            EntryKind::Link(_) => (FileType::RegularFile, entry.mode, None),
         };
         Some(Listed {
             path: &named.path,

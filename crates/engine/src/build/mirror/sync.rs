@@ -1,7 +1,7 @@
 //! Bringing a copy to what its client lists.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -50,6 +50,8 @@ pub struct Sync<'a> {
     above: Vec<Level>,
     /// Directories in which something was changed, whose times are set in the end.
     touched: Vec<usize>,
+    /// Files that are not those of before, by their place in the list.
+    remade: HashSet<usize>,
     /// Files whose content is on its way, by their place in the list.
     open: HashMap<u32, Incoming>,
     written: u64,
@@ -83,6 +85,7 @@ impl<'a> Sync<'a> {
             before: before.into_iter().peekable(),
             above: vec![top],
             touched: Vec::new(),
+            remade: HashSet::new(),
             open: HashMap::new(),
             written: 0,
             changed: false,
@@ -107,13 +110,16 @@ impl<'a> Sync<'a> {
         // First: what is gone from a directory is removed while the list is still in there.
         let before = self.skip_to(&entry)?;
         self.enter(&entry)?;
-        let unchanged = before.as_ref().filter(|before| entry.is(before));
+        let unchanged = before.as_ref().filter(|before| entry.is(before) && self.stands(&entry));
         let wanted = match unchanged {
             Some(before) => {
                 entry.content = before.content;
                 false
             }
             None => {
+                if entry.kind == EntryKind::File {
+                    self.remade.insert(self.after.len());
+                }
                 entry.content = (entry.kind == EntryKind::File && entry.size == 0).then(|| Digest::of(b""));
                 self.change(&entry, before)?
             }
@@ -124,6 +130,14 @@ impl<'a> Sync<'a> {
         }
         self.after.push(entry);
         Ok(wanted)
+    }
+
+    /// Whether an entry that is listed as before can be what it was: another name of a file only with that file.
+    fn stands(&self, entry: &Entry) -> bool {
+        let EntryKind::Link(target) = &entry.kind else { return true };
+        let target = target.trim_start_matches('/');
+        let found = self.after.binary_search_by(|entry| order(&entry.path, target));
+        found.is_ok_and(|at| self.after[at].kind == EntryKind::File && !self.remade.contains(&at))
     }
 
     /// Leaves directories that the entry is not in.

@@ -95,6 +95,24 @@ fn kinds_change_places() {
 }
 
 #[test]
+fn another_name_goes_with_its_file() {
+    let top = tempfile::tempdir().unwrap();
+    let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();
+    let link = || (entry("m", EntryKind::Link("a".to_owned()), 0, 1), "");
+    let mut mirror = mirrors.take(key()).unwrap();
+    send(&mut mirror, &[(file("a", 3, 1), "old"), link()]).unwrap();
+    drop(mirror);
+    // The content has another length, the time is the same.
+    let mut mirror = mirrors.take(key()).unwrap();
+    assert_eq!(send(&mut mirror, &[(file("a", 5, 1), "newer"), link()]).unwrap(), ["a"]);
+    let path = mirror.path().to_owned();
+    assert_eq!(fs::read_to_string(path.join("m")).unwrap(), "newer");
+    drop(mirror);
+    let mut mirror = mirrors.take(key()).unwrap();
+    assert!(send(&mut mirror, &[link()]).is_err(), "what it names is gone");
+}
+
+#[test]
 fn hostile_lists_are_refused() {
     let top = tempfile::tempdir().unwrap();
     let mirrors = Mirrors::open(top.path().join("m"), None).unwrap();

@@ -57,7 +57,7 @@ fn names(request: &DeviceRequest, registry: &Registry) -> Result<Vec<String>> {
     }
     let wants_gpu = request.capabilities.iter().flatten().flatten().any(|capability| capability == "gpu");
     let known = GPUS.iter().filter(|(driver, _)| request.driver.is_empty() || request.driver == *driver);
-    let kind = known.map(|(_, kind)| kind).find(|kind| wants_gpu && registry.has_kind(kind));
+    let kind = known.map(|(_, kind)| kind).find(|kind| wants_gpu && registry.count(kind) > 0);
     let Some(kind) = kind else {
         let sets = request.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" ")));
         let sets = sets.collect::<Vec<_>>().join(" ");
@@ -71,6 +71,11 @@ fn names(request: &DeviceRequest, registry: &Registry) -> Result<Vec<String>> {
     let ids = match request.count {
         0 => ids,
         count if count < 0 => vec!["all".to_owned()],
+        count if count > registry.count(kind) => {
+            let there = registry.count(kind);
+            let why = format!("{count} devices of kind {kind} are asked for, there are {there}");
+            return Err(Error::internal(format!("CDI device injection failed: {why}")));
+        }
         count => (0..count).map(|number| number.to_string()).collect(),
     };
     Ok(ids.into_iter().map(|id| format!("{kind}={id}")).collect())
@@ -109,8 +114,14 @@ fn apply(edits: &Edits, privileged: bool, spec: &mut Spec) -> std::result::Resul
         linux.devices.push(node);
     }
     for asked in &edits.mounts {
-        spec.mounts.retain(|old| old.destination != asked.container_path);
-        spec.mounts.push(mount(asked));
+        let place = asked.container_path.trim_end_matches('/');
+        let is_below = |old: &runtime::Mount| {
+            old.destination.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+        };
+        spec.mounts.retain(|old| old.destination != place);
+        // It must not go over what the container was given below it.
+        let at = spec.mounts.iter().position(is_below).unwrap_or(spec.mounts.len());
+        spec.mounts.insert(at, mount(asked));
     }
     for asked in &edits.hooks {
         let hooks = spec.hooks.get_or_insert_default();
@@ -185,6 +196,8 @@ mod tests {
     fn ask(dir: &Path, request: DeviceRequest) -> Result<Spec> {
         let host = HostConfig { device_requests: Some(vec![request]), ..HostConfig::default() };
         let mut spec = Spec::default();
+        let given = runtime::Mount { destination: "/b/inside".to_owned(), ..runtime::Mount::default() };
+        spec.mounts.push(given);
         spec.process.get_or_insert_default().env = vec!["A=old".to_owned(), "B=kept".to_owned()];
         inject(&engine(dir), &host, &mut spec).map(|()| spec)
     }
@@ -225,6 +238,7 @@ devices:
         assert_eq!((linux.devices[0].path.as_str(), linux.devices[0].minor), ("/dev/x", 3));
         let rules = linux.resources.unwrap().devices;
         assert_eq!((rules[0].minor, rules[0].access.as_str()), (Some(3), "rw"));
+        assert_eq!(spec.mounts[1].destination, "/b/inside");
         assert_eq!((spec.mounts[0].source.as_str(), spec.mounts[0].kind.as_str()), ("/a", "bind"));
         assert_eq!(spec.hooks.unwrap().create_container[0].args, ["h", "x"]);
         std::fs::write(dir.path().join("bad.yaml"), "[").unwrap();
@@ -256,6 +270,8 @@ devices:
         let env = |request| ask(dir.path(), request).unwrap().process.unwrap().env[2..].to_vec();
         assert_eq!(env(gpus("", -1, None)), ["GPUall=1"]);
         assert_eq!(env(gpus("nvidia", 2, None)), ["GPU0=1", "GPU1=1"]);
+        let error = ask(dir.path(), gpus("", i64::MAX, None)).unwrap_err();
+        assert!(error.message().ends_with("are asked for, there are 3"), "{error}");
         assert_eq!(env(gpus("", 0, Some(vec!["1".to_owned()]))), ["GPU1=1"]);
         none("amd");
         let no_set = DeviceRequest { capabilities: None, ..gpus("", -1, None) };

@@ -60,9 +60,10 @@ impl Registry {
         self.devices.keys().map(String::as_str)
     }
 
-    /// Whether there is a device of this kind.
-    pub(super) fn has_kind(&self, kind: &str) -> bool {
-        self.names().any(|name| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('=')))
+    /// How many devices of a kind have a name.
+    pub(super) fn count(&self, kind: &str) -> i64 {
+        let is = |name: &&str| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('='));
+        i64::try_from(self.names().filter(is).count()).unwrap_or(i64::MAX)
     }
 
     pub(super) fn problems(&self) -> &[String] {
@@ -147,7 +148,7 @@ mod tests {
         fs::write(dir.path().join("run/bad.json"), "{").unwrap();
         let registry = Registry::read(&directories);
         assert_eq!(registry.names().collect::<Vec<_>>(), ["x.com/d=one", "x.com/d=two"]);
-        assert!(registry.has_kind("x.com/d") && !registry.has_kind("x.com/"));
+        assert_eq!((registry.count("x.com/d"), registry.count("x.com/")), (2, 0));
         let said = registry.problems();
         assert!(said[0].ends_with("several files name device x.com/d=double"), "{said:?}");
         assert!(said[1].contains("run/bad.json: "), "{said:?}");
